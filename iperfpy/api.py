@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar, Unpack
 from iperfpy.endpoint.client import run_client
 from iperfpy.endpoint.server import run_server
 from iperfpy.errors import InterruptError, IperfpyError
-from iperfpy.measure_keywords import MeasureKeywords, ServeKeywords, request_of, server_options
+from iperfpy.measure_keywords import MeasureKeywords, ServeKeywords, plan_and_options, server_options
 from iperfpy.options import ClientOptions, ServerOptions
 from iperfpy.plan import Plan
 from iperfpy.records import Sink
@@ -119,7 +119,7 @@ def watch(
     PlanError
         A keyword has an impossible value.
     """
-    wanted, options = request_of(host, plan, keywords)
+    wanted, options = plan_and_options(host, plan, keywords)
     return LiveTest(wanted, options, on_interval, sinks)
 
 

@@ -181,7 +181,7 @@ def _is(value: object, wanted: Any) -> bool:
     return callable(value) if wanted is Callable else isinstance(value, wanted)
 
 
-def request_of(
+def plan_and_options(
     host: str | ClientOptions, plan: Plan | None, keywords: Mapping[str, Any]
 ) -> tuple[Plan, ClientOptions]:
     """The plan and the options that the arguments of `measure` mean.
@@ -208,7 +208,8 @@ def request_of(
 
 
 def diagnose_options(host: str | ClientOptions, keywords: Mapping[str, Any]) -> tuple[ClientOptions, int]:
-    """The options and the type of service that the arguments of `diagnose` mean. Raises as `request_of`."""
+    """The options and the type of service that the arguments of `diagnose` mean. Raises as
+    `plan_and_options`."""
     _refuse_unknown(keywords, DiagnoseKeywords.__annotations__)
     check_types({"host": host}, _Ready)
     check_types(keywords, DiagnoseKeywords)
@@ -283,7 +284,8 @@ def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
 
 
 def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -> ServerOptions:
-    """The options of a server: ready ones, or those that the keywords mean. Raises as `request_of`."""
+    """The options of a server: ready ones, or those that the keywords mean. Raises as
+    `plan_and_options`."""
     _refuse_unknown(keywords, ServeKeywords.__annotations__)
     check_types({"options": options}, _Ready)
     check_types(keywords, ServeKeywords)

@@ -198,6 +198,20 @@ def repeated_names(modules: Iterable[Module], allowed: Collection[str]) -> list[
     ]
 
 
+def repeated_classes(modules: Iterable[Module], allowed: Collection[str]) -> list[str]:
+    """Names of public classes that two modules define, except `allowed`."""
+    places = defaultdict(list)
+    for module in modules:
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(module.name)
+    return [
+        f"{name}: {', '.join(names)}"
+        for name, names in sorted(places.items())
+        if len(names) > 1 and name not in allowed
+    ]
+
+
 def standard_names(modules: Iterable[Module], allowed: Collection[str]) -> list[str]:
     """Modules with the name of one of the standard library."""
     standard = set(sys.stdlib_module_names) - set(allowed)
@@ -461,9 +475,9 @@ def compared_transports(module: Module, names: Collection[str]) -> list[str]:
         if isinstance(node, ast.Compare):
             for part in ast.walk(node):
                 name = getattr(part, "attr", getattr(part, "id", ""))
-                # `Part.UDP` is a part of a schedule.
+                # `StepPart.UDP` is a part of a schedule.
                 owner = getattr(getattr(part, "value", None), "id", "")
-                if name in names and owner != "Part":
+                if name in names and owner != "StepPart":
                     found.append(f"{module.name}:{node.lineno} {name}")
     return found
 

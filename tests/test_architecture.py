@@ -33,6 +33,7 @@ from tests.architecture import (
     named_transports,
     outside_imports,
     product,
+    repeated_classes,
     repeated_names,
     spelt_addresses,
     standard_names,
@@ -189,6 +190,10 @@ TRANSPORT_CONSTANTS = {"TCP", "KCP", "UDP"}
 NAMES_TWICE = {"channel", "settings", "errors"}
 """Module names that mean the same in every package that has one."""
 
+CLASSES_TWICE = {"Cause"}
+"""Class names with two meanings that never meet: `Cause` of a finding is part of the Python API, and that of
+a retransmission stays inside KCP."""
+
 ENTRY_POINTS = {"__main__"}
 
 LONGEST_FILE, LONGEST_FUNCTION, MOST_ATTRIBUTES = 600, 60, 20
@@ -320,6 +325,10 @@ def test_every_module_name_occurs_once() -> None:
     check("names", repeated_names(MODULES, NAMES_TWICE | ENTRY_POINTS))
 
 
+def test_every_public_class_name_occurs_once() -> None:
+    assert not repeated_classes(MODULES, CLASSES_TWICE)
+
+
 def test_no_module_has_a_name_of_the_standard_library() -> None:
     assert not standard_names(MODULES, ENTRY_POINTS)
 
@@ -390,6 +399,7 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (lambda m: outside_imports(m, CLOCKS_AND_SOCKETS), "x", "def f():\n    import time"),
     (lambda m: import_circles([m, Module("b", "import a")]), "a", "from b import c"),
     (lambda m: repeated_names([m, Module("a.wire", "")], ()), "b.wire", ""),
+    (lambda m: repeated_classes([m, Module("b", "class A: pass")], ()), "a", "class A: pass"),
     (lambda m: standard_names([m], ()), "iperfpy.report.json", ""),
     (lambda m: long_files(m, 2), "x", "a = 1\nb = 2\nc = 3"),
     (lambda m: long_functions(m, 2), "x", "def f():\n    a = 1\n    return a"),
@@ -463,6 +473,7 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "iperfpy.cli.commands.mesh",
         "",
     ),
+    (lambda m: repeated_classes([m, Module("b", "class _A: pass")], ()), "a", "class _A: pass"),
     (busy_constructors, "x", "class A:\n    def __init__(self):\n        self.f = lambda: create_task(1)"),
     (spelt_addresses, "x", "f'no answer of {named(a)}, port {number} of the list'"),
     (lambda m: crowded_classes([m], 1), "x", "@dataclass(frozen=True)\nclass A:\n    a: int\n    b: int"),

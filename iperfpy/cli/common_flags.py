@@ -164,7 +164,7 @@ def _client_flags(
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(CLIENT, Role.CLIENT, names, help, kind, **more)
 
-    transport = Parsed("NAME", values.transport_name(known, unusable), known)
+    transport = Parsed("NAME", values.known_transport(known, unusable), known)
     # Each name with its first flag ("udp or -u"): the help of --proto is the list of transports.
     choices = (" or ".join((name, *chosen_by.get(name, ())[:1])) for name in known)
     return [

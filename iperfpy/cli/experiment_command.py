@@ -55,7 +55,7 @@ ARGUMENTS = "HOST [options]"
 Values = Mapping[str, Any]
 
 
-class Report(Protocol):
+class ExperimentReport(Protocol):
     """The result of several tests.
 
     Attributes
@@ -79,8 +79,8 @@ class Report(Protocol):
     def stopped(self) -> bool: ...
 
 
-R = TypeVar("R", bound=Report)
-R_co = TypeVar("R_co", bound=Report, covariant=True)
+R = TypeVar("R", bound=ExperimentReport)
+R_co = TypeVar("R_co", bound=ExperimentReport, covariant=True)
 
 
 class Experiment(Protocol[R_co]):
@@ -349,7 +349,7 @@ def _keep(forms: ReportForms[R], report: R, values: Values, pictures: PictureFil
         keep(forms.document(report), forms.about(report), folder=folder, json=json)
 
 
-def conclude(report: Report) -> int:
+def conclude(report: ExperimentReport) -> int:
     """Write the warnings, and the sentence of an early end, on standard error. Returns the exit status."""
     for warning in report.warnings:
         on_stderr("warning", warning)

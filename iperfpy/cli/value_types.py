@@ -187,7 +187,7 @@ def file_or_none(text: str) -> str:
     return "" if text == UNNAMED else named("a file name")(text)
 
 
-def transport_name(known: Sequence[str], unusable: Mapping[str, str]) -> Callable[[str], str]:
+def known_transport(known: Sequence[str], unusable: Mapping[str, str]) -> Callable[[str], str]:
     """A parser for the name of a transport. `unusable`: name -> the error for a user's choice of it."""
 
     def parse(text: str) -> str:

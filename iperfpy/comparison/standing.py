@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredTest, steady_rates
-from iperfpy.diagnosis.bufferbloat import Load, grade
+from iperfpy.diagnosis.bufferbloat import LoadedRtt, grade
 from iperfpy.plan import Direction
 from iperfpy.sampling.order_statistics import MedianInterval, median_interval
 
@@ -92,7 +92,7 @@ def _standing(
         return Standing(facts, direction, failures=failures)
     p95 = _percentile(tests, "p95")
     carried = known_median(one.packet_bits_per_second for one in tests)
-    bloat = grade(idle, [Load(carried, p95)], rates)
+    bloat = grade(idle, [LoadedRtt(carried, p95)], rates)
     return Standing(
         facts,
         direction,

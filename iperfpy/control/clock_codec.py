@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iperfpy.control.parameters import integer
+from iperfpy.control.parameters import json_integer
 from iperfpy.control.plan_limits import INT64_MAX
 from iperfpy.records import HostClock
 
@@ -31,7 +31,11 @@ def decode_clock(extension: object) -> HostClock | None:
     body = extension.get(CLOCK) if isinstance(extension, Mapping) else None
     if not isinstance(body, Mapping):
         return None
-    wall_us, step_us, host = integer(body.get("wall_us")), integer(body.get("wall_step_us")), body.get("host")
+    wall_us, step_us, host = (
+        json_integer(body.get("wall_us")),
+        json_integer(body.get("wall_step_us")),
+        body.get("host"),
+    )
     if wall_us is None or step_us is None or not isinstance(host, str):
         return None
     if max(abs(wall_us), abs(step_us)) > INT64_MAX // 2:

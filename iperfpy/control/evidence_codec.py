@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from iperfpy.control.parameters import integer
+from iperfpy.control.parameters import json_integer
 from iperfpy.protocols.flight_recorder import with_fewer_bins
 from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
 
@@ -68,7 +68,7 @@ def decode_evidence(body: object, streams: Collection[int]) -> dict[int, PathEvi
         return {}
     found = {}
     for entry in body:
-        stream = integer(entry.get("id")) if isinstance(entry, Mapping) else None
+        stream = json_integer(entry.get("id")) if isinstance(entry, Mapping) else None
         if stream in streams and stream is not None:
             found[stream] = _record(entry)
     return found
@@ -151,7 +151,11 @@ def _decode_bins(body: object, packet_bytes: int) -> FlightBins | None:
     """The bins of a peer, None if they contradict themselves."""
     if not isinstance(body, Mapping):
         return None
-    width_us, count, text = integer(body.get("width_us")), integer(body.get("count")), body.get("columns")
+    width_us, count, text = (
+        json_integer(body.get("width_us")),
+        json_integer(body.get("count")),
+        body.get("columns"),
+    )
     if width_us is None or not 0 < width_us <= LARGEST or count is None or not 0 < count <= MOST_BINS:
         return None
     if not isinstance(text, str) or len(text) > TEXT_LIMIT_BYTES:

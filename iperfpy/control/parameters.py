@@ -85,7 +85,7 @@ SETTINGS_LIMITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ClientRequest:
     """A client's request. `convs`: one per stream, or empty from a stock client. `features`: the client's."""
 
     plan: Plan
@@ -180,7 +180,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
 
 def decode_parameters(
     body: Mapping[str, Any], transports: Mapping[str, Transport], interval_us: int = SECOND_US
-) -> Request:
+) -> ClientRequest:
     """The request in a parameters document.
 
     Parameters
@@ -226,11 +226,11 @@ def decode_parameters(
         fq_rate_bps=numbers["fqrate"] or 0,
         pacing_timer_us=_or(numbers["pacing_timer"], 1000),
         server_cpu=numbers["server_affinity"],
-        get_server_output=integer(body.get("get_server_output")) is not None,
+        get_server_output=json_integer(body.get("get_server_output")) is not None,
         messages_per_s=_number(own, "messages_per_s") or 0,
     )
     check_plan(plan, transport)
-    return Request(plan, transport, _convs(own, plan.stream_count) if own else (), _features(own))
+    return ClientRequest(plan, transport, _convs(own, plan.stream_count) if own else (), _features(own))
 
 
 def check_size(plan: Plan, transport: Transport) -> None:
@@ -242,7 +242,7 @@ def check_size(plan: Plan, transport: Transport) -> None:
         raise PlanError(f"the title and the extra data are too long ({PARAMETERS_LIMIT_BYTES} bytes at most)")
 
 
-def integer(value: object) -> int | None:
+def json_integer(value: object) -> int | None:
     """A JSON number that is whole, as an int; None when it is not one. Values from 2^63 up are negative
     ones that iperf3 3.12 and 3.13 printed unsigned."""
     if isinstance(value, float) and value.is_integer():
@@ -295,7 +295,7 @@ def _iperf3_settings(transport: Transport, body: Mapping[str, Any]) -> dict[str,
         if kind is bool:
             found[key] = True
         else:
-            whole = integer(value) if kind is int else None
+            whole = json_integer(value) if kind is int else None
             found[key] = value if whole is None else whole
     return found
 
@@ -319,7 +319,7 @@ def _number(body: Mapping[str, Any], key: str) -> int | None:
 def _whole_number(body: Mapping[str, Any], key: str, what: str, i_errno: int) -> int | None:
     if key not in body:
         return None
-    value = integer(body[key])
+    value = json_integer(body[key])
     if value is None:
         raise PlanError(f"{what} ({key}) must be a whole number", i_errno)
     return value

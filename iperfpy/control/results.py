@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from iperfpy.control.clock_codec import decode_clock, encode_clock
-from iperfpy.control.parameters import EXTENSION, integer
+from iperfpy.control.parameters import EXTENSION, json_integer
 from iperfpy.control.self_probes import SelfProbes, decode_self_probes, encode_self_probes
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
@@ -228,7 +228,7 @@ def decode_stats(
     body: Mapping[str, Any], transport: Transport, sides: Mapping[int, Side], sender: str
 ) -> Stats:
     """The interval figures in a document of the peer. Raises `ProtocolError`."""
-    sequence = integer(body.get("sequence"))
+    sequence = json_integer(body.get("sequence"))
     if sequence is None or sequence < 0:
         raise ProtocolError(f"{sender} sent interval figures without a number")
     samples = _samples(body, transport.metrics, sides, sender)
@@ -308,7 +308,7 @@ def _omitted_of(body: Mapping[str, Any], metrics: Sequence[Metric], side: Side) 
         for metric in metrics
         if metric.side is side and metric.iperf3 in RESULT_KEYS
     )
-    counts = ((ours, integer(body.get(theirs))) for ours, theirs in keys if theirs)
+    counts = ((ours, json_integer(body.get(theirs))) for ours, theirs in keys if theirs)
     return {ours: count for ours, count in counts if count is not None and count >= 0}
 
 
@@ -349,7 +349,7 @@ def _from_iperf3(
 
 def _available(value: object, factor: float) -> Value:
     """The figure in the metric's own unit, None if it is negative: iperf3 means not available."""
-    whole = integer(value)
+    whole = json_integer(value)
     number = _figure(value) if whole is None else whole
     if number is None or number < 0:
         return None
@@ -377,14 +377,14 @@ def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[
 
 
 def _stream_id(body: Mapping[str, Any], sides: Mapping[int, Side], sender: str) -> int:
-    stream = integer(body.get("id"))
+    stream = json_integer(body.get("id"))
     if stream is None or stream not in sides:
         raise ProtocolError(f"{sender} sent figures of a stream that the test does not have")
     return stream
 
 
 def _natural(body: Mapping[str, Any], key: str, sender: str) -> int:
-    value = integer(body.get(key))
+    value = json_integer(body.get(key))
     if value is None or value < 0:
         raise ProtocolError(f"{sender} sent figures in which {key!r} is not a number from 0 up")
     return value

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iperfpy.control.parameters import integer
+from iperfpy.control.parameters import json_integer
 
 SELF_PROBES = "self_probes"
 """Key of the extension in results."""
@@ -45,7 +45,7 @@ def decode_self_probes(extension: object) -> SelfProbes:
     body = extension.get(SELF_PROBES) if isinstance(extension, Mapping) else None
     if not isinstance(body, Mapping):
         return {}
-    first, texts = integer(body.get("first")), body.get("us")
+    first, texts = json_integer(body.get("first")), body.get("us")
     if first is None or not isinstance(texts, list):
         return {}
     return {first + place: _times(text) for place, text in enumerate(texts[:MOST_INTERVALS])}

@@ -38,7 +38,7 @@ from iperfpy.control.parameters import COOKIE_PREFIX
 from iperfpy.errors import ProtocolError
 
 
-class Phase(enum.Enum):
+class SessionPhase(enum.Enum):
     """The phase of a control connection; the text completes "while ..."."""
 
     START = "the connection was being opened"
@@ -64,7 +64,7 @@ class Phase(enum.Enum):
     BROKEN = "nothing more was expected"
 
 
-OVER = frozenset({Phase.DONE, Phase.TERMINATED, Phase.FAILED, Phase.BROKEN})
+OVER = frozenset({SessionPhase.DONE, SessionPhase.TERMINATED, SessionPhase.FAILED, SessionPhase.BROKEN})
 """Phases in which arrivals are ignored. BROKEN: the peer broke the protocol, and may still be told so."""
 
 
@@ -98,99 +98,107 @@ class Send(enum.Enum):
 
 
 Input = State | Event | Send
-Table = Mapping[Phase, Mapping[Input, Phase]]
+Table = Mapping[SessionPhase, Mapping[Input, SessionPhase]]
 
-_ENDED_BY_SERVER: Mapping[Input, Phase] = {
-    State.SERVER_TERMINATE: Phase.TERMINATED,
-    State.SENTENCE: Phase.FAILED,
-    State.SERVER_ERROR: Phase.FAILED,
-    State.ACCESS_DENIED: Phase.FAILED,
-    Event.CLOSED: Phase.FAILED,
+_ENDED_BY_SERVER: Mapping[Input, SessionPhase] = {
+    State.SERVER_TERMINATE: SessionPhase.TERMINATED,
+    State.SENTENCE: SessionPhase.FAILED,
+    State.SERVER_ERROR: SessionPhase.FAILED,
+    State.ACCESS_DENIED: SessionPhase.FAILED,
+    Event.CLOSED: SessionPhase.FAILED,
 }
-_ENDED_BY_EITHER: Mapping[Input, Phase] = {
+_ENDED_BY_EITHER: Mapping[Input, SessionPhase] = {
     **_ENDED_BY_SERVER,
-    Send.CLIENT_TERMINATE: Phase.TERMINATED,  # but not where a stock server waits for a document
+    Send.CLIENT_TERMINATE: SessionPhase.TERMINATED,  # but not where a stock server waits for a document
 }
 
 CLIENT: Table = {
-    Phase.START: {Send.COOKIE: Phase.CONNECTED},
-    Phase.CONNECTED: {
+    SessionPhase.START: {Send.COOKIE: SessionPhase.CONNECTED},
+    SessionPhase.CONNECTED: {
         **_ENDED_BY_EITHER,
-        State.HELLO: Phase.GREETED,
-        State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE,
+        State.HELLO: SessionPhase.GREETED,
+        State.PARAM_EXCHANGE: SessionPhase.PARAMETERS_DUE,
     },
-    Phase.GREETED: {**_ENDED_BY_EITHER, State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE},
-    Phase.PARAMETERS_DUE: {**_ENDED_BY_SERVER, Send.PARAMETERS: Phase.AWAITS_STREAMS},
-    Phase.AWAITS_STREAMS: {**_ENDED_BY_EITHER, State.CREATE_STREAMS: Phase.CREATING},
-    Phase.CREATING: {**_ENDED_BY_EITHER, State.TEST_START: Phase.STARTING},
-    Phase.STARTING: {**_ENDED_BY_EITHER, State.TEST_RUNNING: Phase.RUNNING},
-    Phase.RUNNING: {
+    SessionPhase.GREETED: {**_ENDED_BY_EITHER, State.PARAM_EXCHANGE: SessionPhase.PARAMETERS_DUE},
+    SessionPhase.PARAMETERS_DUE: {**_ENDED_BY_SERVER, Send.PARAMETERS: SessionPhase.AWAITS_STREAMS},
+    SessionPhase.AWAITS_STREAMS: {**_ENDED_BY_EITHER, State.CREATE_STREAMS: SessionPhase.CREATING},
+    SessionPhase.CREATING: {**_ENDED_BY_EITHER, State.TEST_START: SessionPhase.STARTING},
+    SessionPhase.STARTING: {**_ENDED_BY_EITHER, State.TEST_RUNNING: SessionPhase.RUNNING},
+    SessionPhase.RUNNING: {
         **_ENDED_BY_EITHER,
-        State.STATS: Phase.RUNNING,
-        Send.STATS: Phase.RUNNING,
-        Send.TEST_END: Phase.ENDING,
+        State.STATS: SessionPhase.RUNNING,
+        Send.STATS: SessionPhase.RUNNING,
+        Send.TEST_END: SessionPhase.ENDING,
     },
-    Phase.ENDING: {
+    SessionPhase.ENDING: {
         **_ENDED_BY_EITHER,
-        State.STATS: Phase.ENDING,
-        State.EXCHANGE_RESULTS: Phase.RESULTS_DUE,
+        State.STATS: SessionPhase.ENDING,
+        State.EXCHANGE_RESULTS: SessionPhase.RESULTS_DUE,
     },
-    Phase.RESULTS_DUE: {
+    SessionPhase.RESULTS_DUE: {
         **_ENDED_BY_SERVER,
-        Send.STATS: Phase.RESULTS_DUE,
-        Send.RESULTS: Phase.AWAITS_RESULTS,
+        Send.STATS: SessionPhase.RESULTS_DUE,
+        Send.RESULTS: SessionPhase.AWAITS_RESULTS,
     },
-    Phase.AWAITS_RESULTS: {**_ENDED_BY_EITHER, Event.DOCUMENT: Phase.RESULTS_KNOWN},
-    Phase.RESULTS_KNOWN: {**_ENDED_BY_EITHER, State.DISPLAY_RESULTS: Phase.DISPLAYED},
-    Phase.DISPLAYED: {**_ENDED_BY_EITHER, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
-    Phase.DONE: {},
-    Phase.TERMINATED: {},
-    Phase.FAILED: {},
-    Phase.BROKEN: {Send.CLIENT_TERMINATE: Phase.TERMINATED},
+    SessionPhase.AWAITS_RESULTS: {**_ENDED_BY_EITHER, Event.DOCUMENT: SessionPhase.RESULTS_KNOWN},
+    SessionPhase.RESULTS_KNOWN: {**_ENDED_BY_EITHER, State.DISPLAY_RESULTS: SessionPhase.DISPLAYED},
+    SessionPhase.DISPLAYED: {
+        **_ENDED_BY_EITHER,
+        Event.CLOSED: SessionPhase.DONE,
+        Send.IPERF_DONE: SessionPhase.DONE,
+    },
+    SessionPhase.DONE: {},
+    SessionPhase.TERMINATED: {},
+    SessionPhase.FAILED: {},
+    SessionPhase.BROKEN: {Send.CLIENT_TERMINATE: SessionPhase.TERMINATED},
 }
 
-_ENDED_BY_CLIENT: Mapping[Input, Phase] = {
-    State.CLIENT_TERMINATE: Phase.TERMINATED,
-    Event.CLOSED: Phase.FAILED,
-    Send.FAILURE: Phase.FAILED,
-    Send.SERVER_TERMINATE: Phase.TERMINATED,
+_ENDED_BY_CLIENT: Mapping[Input, SessionPhase] = {
+    State.CLIENT_TERMINATE: SessionPhase.TERMINATED,
+    Event.CLOSED: SessionPhase.FAILED,
+    Send.FAILURE: SessionPhase.FAILED,
+    Send.SERVER_TERMINATE: SessionPhase.TERMINATED,
 }
 
 SERVER: Table = {
-    Phase.START: {
+    SessionPhase.START: {
         **_ENDED_BY_CLIENT,
-        Send.ACCESS_DENIED: Phase.FAILED,
-        Send.HELLO: Phase.GREETED,
-        Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS,
+        Send.ACCESS_DENIED: SessionPhase.FAILED,
+        Send.HELLO: SessionPhase.GREETED,
+        Send.PARAM_EXCHANGE: SessionPhase.AWAITS_PARAMETERS,
     },
-    Phase.GREETED: {**_ENDED_BY_CLIENT, Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS},
-    Phase.AWAITS_PARAMETERS: {**_ENDED_BY_CLIENT, Event.DOCUMENT: Phase.PARAMETERS_KNOWN},
-    Phase.PARAMETERS_KNOWN: {**_ENDED_BY_CLIENT, Send.CREATE_STREAMS: Phase.CREATING},
-    Phase.CREATING: {**_ENDED_BY_CLIENT, Send.TEST_START: Phase.STARTING},
-    Phase.STARTING: {**_ENDED_BY_CLIENT, Send.TEST_RUNNING: Phase.RUNNING},
-    Phase.RUNNING: {
+    SessionPhase.GREETED: {**_ENDED_BY_CLIENT, Send.PARAM_EXCHANGE: SessionPhase.AWAITS_PARAMETERS},
+    SessionPhase.AWAITS_PARAMETERS: {**_ENDED_BY_CLIENT, Event.DOCUMENT: SessionPhase.PARAMETERS_KNOWN},
+    SessionPhase.PARAMETERS_KNOWN: {**_ENDED_BY_CLIENT, Send.CREATE_STREAMS: SessionPhase.CREATING},
+    SessionPhase.CREATING: {**_ENDED_BY_CLIENT, Send.TEST_START: SessionPhase.STARTING},
+    SessionPhase.STARTING: {**_ENDED_BY_CLIENT, Send.TEST_RUNNING: SessionPhase.RUNNING},
+    SessionPhase.RUNNING: {
         **_ENDED_BY_CLIENT,
-        State.STATS: Phase.RUNNING,
-        Send.STATS: Phase.RUNNING,
-        State.TEST_END: Phase.ENDED,
+        State.STATS: SessionPhase.RUNNING,
+        Send.STATS: SessionPhase.RUNNING,
+        State.TEST_END: SessionPhase.ENDED,
     },
-    Phase.ENDED: {
+    SessionPhase.ENDED: {
         **_ENDED_BY_CLIENT,
-        Send.STATS: Phase.ENDED,
-        Send.EXCHANGE_RESULTS: Phase.AWAITS_RESULTS,
+        Send.STATS: SessionPhase.ENDED,
+        Send.EXCHANGE_RESULTS: SessionPhase.AWAITS_RESULTS,
     },
-    Phase.AWAITS_RESULTS: {
+    SessionPhase.AWAITS_RESULTS: {
         **_ENDED_BY_CLIENT,
-        State.STATS: Phase.AWAITS_RESULTS,
-        Event.DOCUMENT: Phase.RESULTS_KNOWN,
+        State.STATS: SessionPhase.AWAITS_RESULTS,
+        Event.DOCUMENT: SessionPhase.RESULTS_KNOWN,
     },
-    Phase.RESULTS_KNOWN: {**_ENDED_BY_CLIENT, Send.RESULTS: Phase.REPLIED},
-    Phase.REPLIED: {**_ENDED_BY_CLIENT, Send.DISPLAY_RESULTS: Phase.DISPLAYED},
-    Phase.DISPLAYED: {**_ENDED_BY_CLIENT, Event.CLOSED: Phase.DONE, State.IPERF_DONE: Phase.DONE},
-    Phase.DONE: {},
-    Phase.TERMINATED: {},
-    Phase.FAILED: {},
-    Phase.BROKEN: {Send.FAILURE: Phase.FAILED, Send.SERVER_TERMINATE: Phase.TERMINATED},
+    SessionPhase.RESULTS_KNOWN: {**_ENDED_BY_CLIENT, Send.RESULTS: SessionPhase.REPLIED},
+    SessionPhase.REPLIED: {**_ENDED_BY_CLIENT, Send.DISPLAY_RESULTS: SessionPhase.DISPLAYED},
+    SessionPhase.DISPLAYED: {
+        **_ENDED_BY_CLIENT,
+        Event.CLOSED: SessionPhase.DONE,
+        State.IPERF_DONE: SessionPhase.DONE,
+    },
+    SessionPhase.DONE: {},
+    SessionPhase.TERMINATED: {},
+    SessionPhase.FAILED: {},
+    SessionPhase.BROKEN: {Send.FAILURE: SessionPhase.FAILED, Send.SERVER_TERMINATE: SessionPhase.TERMINATED},
 }
 
 
@@ -208,7 +216,7 @@ class Session:
     """
 
     def __init__(self, table: Table, peer: str, cookie: str, *, extended: bool) -> None:
-        self.phase = Phase.START
+        self.phase = SessionPhase.START
         self.cookie = cookie
         self.peer = peer
         self.extended = extended
@@ -265,7 +273,7 @@ class Session:
             if message is not None:
                 self._advance(message)
         except ProtocolError:
-            self.phase = Phase.BROKEN
+            self.phase = SessionPhase.BROKEN
             raise
         return message
 

@@ -35,7 +35,7 @@ class Bufferbloat:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadedRtt:
     """A load: its rate, and the 95th percentile of the round-trip time under it. None: not known."""
 
     bits_per_s: float | None
@@ -43,7 +43,7 @@ class Load:
 
 
 def grade(
-    idle_p50_us: float | None, loads: Sequence[Load], session_bits_per_s: Sequence[float]
+    idle_p50_us: float | None, loads: Sequence[LoadedRtt], session_bits_per_s: Sequence[float]
 ) -> Bufferbloat:
     """Grade the worst of the full loads.
 
@@ -75,7 +75,7 @@ def grade(
     return Bufferbloat("" if reason else _letter(increase_us), increase_us, reason)
 
 
-def _is_full(load: Load, session_bits_per_s: Sequence[float]) -> bool:
+def _is_full(load: LoadedRtt, session_bits_per_s: Sequence[float]) -> bool:
     best = max(session_bits_per_s, default=0.0)
     return load.bits_per_s is not None and best > 0 and load.bits_per_s >= FULL_LOAD * best
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis import advice, model_findings, one_run, path_model, udp_differs
 from iperfpy.diagnosis.advice import Recommendation
-from iperfpy.diagnosis.bufferbloat import Bufferbloat, Load, grade
+from iperfpy.diagnosis.bufferbloat import Bufferbloat, LoadedRtt, grade
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import PathModel
@@ -101,7 +101,7 @@ def _graded(evidence: DirectionEvidence, rate: float | None) -> Bufferbloat:
     The session's rates are those of the rungs, of the tests of the rounds, and of the path as the model has
     it. A rung beyond the path's rate was a burst into a bucket: it is no rate that a load could have reached.
     """
-    loads = [Load(_packet_rate(rung), rung.rtt_us.get("p95")) for rung in evidence.rungs]
+    loads = [LoadedRtt(_packet_rate(rung), rung.rtt_us.get("p95")) for rung in evidence.rungs]
     rungs = [load.bits_per_s for load in loads if load.bits_per_s is not None]
     if rate is None:  # nothing tells a burst from the path: a letter could be of an empty queue
         return replace(grade(evidence.idle.rtt_us.get("p50"), loads, ()), reason=_UNKNOWN_RATE)

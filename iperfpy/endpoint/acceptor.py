@@ -31,7 +31,7 @@ from iperfpy.control.framing import (
     decode_cookie,
     encode_state,
 )
-from iperfpy.endpoint.places import Places, source_of
+from iperfpy.endpoint.places import PlaceTable, source_of
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.options import SocketOptions
 from iperfpy.protocols.addresses import plain
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Arrivals:
+class ExpectedStreams:
     """The data streams that a test still expects, and those that have arrived."""
 
     expected: int
@@ -104,9 +104,9 @@ class Acceptor:
         self._on_client = on_client
         self._cookie_s = cookie_s
         self._loop = asyncio.get_running_loop()
-        self._tests: dict[str, Arrivals] = {}
+        self._tests: dict[str, ExpectedStreams] = {}
         self._order: dict[str, deque[_Connection]] = {}
-        self._asking: Places[_Connection] = Places(UNKNOWN_LIMIT)
+        self._asking: PlaceTable[_Connection] = PlaceTable(UNKNOWN_LIMIT)
         self._spare = SpareDescriptor()
 
     @property
@@ -116,7 +116,7 @@ class Acceptor:
 
     def expect(self, cookie: str, streams: int) -> asyncio.Queue[socket.socket]:
         """A queue that gets the next `streams` connections with this cookie, in order."""
-        arrivals = self._tests[cookie] = Arrivals(streams)
+        arrivals = self._tests[cookie] = ExpectedStreams(streams)
         return arrivals.queue
 
     def forget(self, cookie: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from iperfpy.control.framing import Closed, Document, Message, ServerError, Signal, State
 from iperfpy.control.plan_limits import SHORTEST_INTERVAL_US
-from iperfpy.control.session import OVER, Phase, Send, Session
+from iperfpy.control.session import OVER, Send, Session, SessionPhase
 from iperfpy.error_numbers import server_error_sentence
 from iperfpy.errors import (
     IperfpyError,
@@ -240,7 +240,7 @@ class ControlConnection:
             self._arrivals[message.state].set()
             if self._listener is not None:
                 self._listener.on_state(message.state)
-        if isinstance(message, Closed) and self.session.phase is Phase.DONE:
+        if isinstance(message, Closed) and self.session.phase is SessionPhase.DONE:
             message = Signal(State.IPERF_DONE)  # a client that closes at this point has finished as well
         error = self._final_error(message)
         if error is not None:

@@ -33,7 +33,7 @@ class Stage(enum.Enum):
     OVER = "the sinks know the end"
 
 
-class Step(enum.Enum):
+class LifecycleStep(enum.Enum):
     """An input of the table: a verb of `RunningTest`."""
 
     START = "start"
@@ -46,46 +46,49 @@ class Step(enum.Enum):
     FAIL = "fail"
 
 
-Table = Mapping[Stage, Mapping[Step, Stage]]
+Table = Mapping[Stage, Mapping[LifecycleStep, Stage]]
 
 
-def _table(steps: Mapping[Stage, Mapping[Step, Stage]]) -> Table:
+def _table(steps: Mapping[Stage, Mapping[LifecycleStep, Stage]]) -> Table:
     """The steps, and those that are allowed at every stage once data flows."""
     started = [stage for stage in Stage if stage not in (Stage.READY, Stage.OVER)]
-    anywhere: dict[Stage, dict[Step, Stage]] = {
-        stage: {Step.FAIL: Stage.OVER, Step.STOP: stage} for stage in started
+    anywhere: dict[Stage, dict[LifecycleStep, Stage]] = {
+        stage: {LifecycleStep.FAIL: Stage.OVER, LifecycleStep.STOP: stage} for stage in started
     }
-    anywhere[Stage.OVER] = {Step.STOP: Stage.OVER, Step.FAIL: Stage.OVER}
+    anywhere[Stage.OVER] = {LifecycleStep.STOP: Stage.OVER, LifecycleStep.FAIL: Stage.OVER}
     return {stage: {**anywhere.get(stage, {}), **steps.get(stage, {})} for stage in Stage}
 
 
 CLIENT = _table(
     {
-        Stage.READY: {Step.START: Stage.RUNNING},
-        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
-        Stage.STOPPED: {Step.COUNT_LATE: Stage.COUNTED},
-        Stage.COUNTED: {Step.SEND_RESULTS: Stage.SENT},
-        Stage.SENT: {Step.TAKE_RESULTS: Stage.EXCHANGED},
-        Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
+        Stage.READY: {LifecycleStep.START: Stage.RUNNING},
+        Stage.RUNNING: {LifecycleStep.STOP: Stage.STOPPED},
+        Stage.STOPPED: {LifecycleStep.COUNT_LATE: Stage.COUNTED},
+        Stage.COUNTED: {LifecycleStep.SEND_RESULTS: Stage.SENT},
+        Stage.SENT: {LifecycleStep.TAKE_RESULTS: Stage.EXCHANGED},
+        Stage.EXCHANGED: {LifecycleStep.CONCLUDE: Stage.OVER},
     }
 )
 SERVER = _table(
     {
-        Stage.READY: {Step.START: Stage.RUNNING},
-        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
-        Stage.STOPPED: {Step.TAKE_RESULTS: Stage.INFORMED},
-        Stage.INFORMED: {Step.COUNT_LATE: Stage.COUNTED},
-        Stage.COUNTED: {Step.SHOW_OUTPUT: Stage.COUNTED, Step.SEND_RESULTS: Stage.EXCHANGED},
-        Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
+        Stage.READY: {LifecycleStep.START: Stage.RUNNING},
+        Stage.RUNNING: {LifecycleStep.STOP: Stage.STOPPED},
+        Stage.STOPPED: {LifecycleStep.TAKE_RESULTS: Stage.INFORMED},
+        Stage.INFORMED: {LifecycleStep.COUNT_LATE: Stage.COUNTED},
+        Stage.COUNTED: {
+            LifecycleStep.SHOW_OUTPUT: Stage.COUNTED,
+            LifecycleStep.SEND_RESULTS: Stage.EXCHANGED,
+        },
+        Stage.EXCHANGED: {LifecycleStep.CONCLUDE: Stage.OVER},
     }
 )
 
 ALONE = _table(
     {
-        Stage.READY: {Step.START: Stage.RUNNING},
-        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
-        Stage.STOPPED: {Step.COUNT_LATE: Stage.COUNTED},
-        Stage.COUNTED: {Step.CONCLUDE: Stage.OVER},
+        Stage.READY: {LifecycleStep.START: Stage.RUNNING},
+        Stage.RUNNING: {LifecycleStep.STOP: Stage.STOPPED},
+        Stage.STOPPED: {LifecycleStep.COUNT_LATE: Stage.COUNTED},
+        Stage.COUNTED: {LifecycleStep.CONCLUDE: Stage.OVER},
     }
 )
 
@@ -99,7 +102,7 @@ class Lifecycle:
         self.stage = Stage.READY
         self._table = ALONE if alone else TABLES[role]
 
-    def take(self, step: Step) -> Stage:
+    def take(self, step: LifecycleStep) -> Stage:
         """Go on by this step, and return the stage before it. Raises `RuntimeError` if it is out of order."""
         before = self.stage
         following = self._table[before].get(step)

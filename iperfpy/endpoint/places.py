@@ -1,6 +1,6 @@
 """Places of a server, and waits after refused passwords, both by source. No clock: times are arguments.
 
-    Places          connections without a cookie, clients before their admission, admitted tests
+    PlaceTable      connections without a cookie, clients before their admission, admitted tests
     PasswordWaits   a source with a refused password waits before the next one is read
 
 A source is an IPv4 address, or the /64 network of an IPv6 address, which one machine has for itself.
@@ -55,7 +55,7 @@ class _Place:
     silent: bool = True
 
 
-class Places(Generic[Holder]):
+class PlaceTable(Generic[Holder]):
     """A bounded number of places.
 
     Parameters

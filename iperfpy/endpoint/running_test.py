@@ -20,7 +20,7 @@ from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.closing_report import ClosingReport
 from iperfpy.endpoint.foreign_probes import ForeignProbes
 from iperfpy.endpoint.interval_figures import IntervalFigures
-from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
+from iperfpy.endpoint.lifecycle import Lifecycle, LifecycleStep, Stage
 from iperfpy.endpoint.probing import Probing
 from iperfpy.endpoint.transport_sentences import TransportSentences
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, fault_of
@@ -105,7 +105,7 @@ class RunningTest:
 
     def start(self) -> None:
         """Let data flow, and listen to the peer's figures."""
-        self._lifecycle.take(Step.START)
+        self._lifecycle.take(LifecycleStep.START)
         self._transfer.start()
         self._probing.start()
         self._test.connection.attach(self)
@@ -207,7 +207,7 @@ class RunningTest:
 
     def stop(self) -> None:
         """Stop counting, and send the peer the last interval. May be repeated."""
-        if self._lifecycle.take(Step.STOP) is not Stage.RUNNING:
+        if self._lifecycle.take(LifecycleStep.STOP) is not Stage.RUNNING:
             return
         self._probing.stop()
         self._transfer.finish(stop_sending=self.rule.stops_senders)
@@ -226,7 +226,7 @@ class RunningTest:
         """The peer has stopped as well: read what has arrived, close the streams, count what was late."""
         complete = await self._transfer.late_arrived() if self.rule.counts_late else True
         await self.close_streams()
-        self._lifecycle.take(Step.COUNT_LATE)
+        self._lifecycle.take(LifecycleStep.COUNT_LATE)
         if self.rule.counts_late:
             self._transfer.count_late(complete=complete)
         self._sum_up()
@@ -235,7 +235,7 @@ class RunningTest:
     def results(self, server_output: ServerOutput = "") -> dict[str, Any]:
         """The results document of this end, with the report that the client asked for."""
         self.raise_fault()  # before the peer can take the test for measured
-        self._lifecycle.take(Step.SEND_RESULTS)
+        self._lifecycle.take(LifecycleStep.SEND_RESULTS)
         return self._closing.results_document(server_output)
 
     def raise_fault(self) -> None:
@@ -245,12 +245,12 @@ class RunningTest:
 
     def take_results(self, body: Mapping[str, Any]) -> None:
         """Take the peer's results document."""
-        self._lifecycle.take(Step.TAKE_RESULTS)
+        self._lifecycle.take(LifecycleStep.TAKE_RESULTS)
         self._closing.take_results(body)
 
     def show_output(self, sink: ServerOutputSink) -> ServerOutput:
         """Give one of the sinks the end, and return the report that it made: it travels with the results."""
-        self._lifecycle.take(Step.SHOW_OUTPUT)
+        self._lifecycle.take(LifecycleStep.SHOW_OUTPUT)
         _, fault = self._tell_end([sink], None)
         if fault is not None:
             raise fault
@@ -260,7 +260,7 @@ class RunningTest:
     def conclude(self) -> None:
         """Give the sinks everything that is left. Raises `PathError` if the test measured nothing."""
         self.raise_fault()
-        self._lifecycle.take(Step.CONCLUDE)
+        self._lifecycle.take(LifecycleStep.CONCLUDE)
         end, fault = self._tell_end(self._sinks, None)
         if fault is not None:
             raise fault
@@ -272,7 +272,7 @@ class RunningTest:
         to raise: that one. If a user stopped the test: the fault that was met before or meanwhile, or a
         `PathError` if nothing had arrived."""
         self.stop()
-        if self._lifecycle.take(Step.FAIL) is Stage.OVER:
+        if self._lifecycle.take(LifecycleStep.FAIL) is Stage.OVER:
             return error
         end, fault = self._tell_end(self._sinks, error)
         if isinstance(error, InterruptError):

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from iperfpy.control.authentication import MOST_USERS_BYTES, check_token, private_key, users_of
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import ADDRESS_PROOF, Request, decode_parameters, encode_hello
+from iperfpy.control.parameters import ADDRESS_PROOF, ClientRequest, decode_parameters, encode_hello
 from iperfpy.control.results import key_count
 from iperfpy.control.session import Send, server_session
 from iperfpy.endpoint.acceptor import Acceptor
@@ -213,7 +213,7 @@ class ServedTest:
 
     # -- agree
 
-    async def _agree(self) -> Request:
+    async def _agree(self) -> ClientRequest:
         """Get the parameters, check them, and open the data streams."""
         connection = self._connection
         if connection.session.extended:
@@ -280,7 +280,7 @@ class ServedTest:
         token, now_s = body.get("authtoken"), int(time.time())
         return check_token(token, key, users, now_s, wanted.skew_s, pkcs1=wanted.pkcs1)
 
-    def _check_secret(self, request: Request) -> None:
+    def _check_secret(self, request: ClientRequest) -> None:
         """Raise `PlanError` if this server lacks a secret that both ends must have."""
         transport = request.transport
         try:
@@ -299,7 +299,7 @@ class ServedTest:
         if plan.duration_us:
             self.ends_us = now_us() + plan.duration_us + plan.omit_us
 
-    async def _open_streams(self, request: Request) -> None:
+    async def _open_streams(self, request: ClientRequest) -> None:
         """Be ready for the streams, then tell the client to open them.
 
         The datagrams of a stock client name no test. So of one host, or of one NAT, one such test at a time
@@ -345,7 +345,7 @@ class ServedTest:
                     " address for both: try -B at the client, or this version of iperfpy there"
                 ) from error
 
-    async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
+    async def _accept_all(self, request: ClientRequest, port: NetworkServerPort) -> None:
         settings = request.plan.settings
         named, plan = request.features, request.plan
         proves, both = ADDRESS_PROOF in named, named.intersection(request.transport.features)

@@ -23,7 +23,7 @@ from iperfpy.control.framing import State, encode_state
 from iperfpy.control.parameters import COOKIE_PREFIX
 from iperfpy.endpoint.acceptor import Acceptor
 from iperfpy.endpoint.client_limits import ProcessorAffinity, TotalRate, check_limits, rate_exceeded
-from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, Places, source_of
+from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, PlaceTable, source_of
 from iperfpy.endpoint.refusal_log import SERVICE, RefusalLog
 from iperfpy.endpoint.served_test import ServedTest
 from iperfpy.error_numbers import ErrorNumber
@@ -132,8 +132,8 @@ class _Server:
         self._finished: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._tests: dict[asyncio.Task[None], ServedTest] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._clients: Places[ServedTest] = Places(CLIENTS_LIMIT)
-        self._places: Places[ServedTest] = Places(
+        self._clients: PlaceTable[ServedTest] = PlaceTable(CLIENTS_LIMIT)
+        self._places: PlaceTable[ServedTest] = PlaceTable(
             1 if options.one_off else options.max_tests, SHARE, PATIENCE_S
         )
         self.password_waits = PasswordWaits()
@@ -266,7 +266,7 @@ class _Server:
         """The tests that were admitted."""
         return [test for test in self._tests.values() if test.plan is not None and not test.lost_place]
 
-    def _make_room(self, places: Places[ServedTest], test: ServedTest) -> None:
+    def _make_room(self, places: PlaceTable[ServedTest], test: ServedTest) -> None:
         """Give `test` a place, and end the silent test that loses its own. Raises `NoPlaceError`."""
         gone = places.take(test, source_of(test.host), self._now_s())
         if gone is not None:

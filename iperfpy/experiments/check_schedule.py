@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis import ladder
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, Budget
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, TrafficBudget
 from iperfpy.plan import Direction
 
 TCP, KCP, UDP = "tcp", "kcp-bbr", "udp"
@@ -39,7 +39,7 @@ LONG_RTT_S = 0.150
 """Round-trip time above which a diagnosis takes twice as long."""
 
 
-class Part(enum.StrEnum):
+class StepPart(enum.StrEnum):
     """The purpose of a test."""
 
     IDLE = "idle"
@@ -49,7 +49,7 @@ class Part(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CheckStep:
     """One test of the schedule.
 
     Parameters
@@ -62,7 +62,7 @@ class Step:
     pause_s : seconds without load before the data, setting the test up included
     """
 
-    part: Part
+    part: StepPart
     direction: Direction
     transport: str
     seconds: float
@@ -73,7 +73,7 @@ class Step:
 
     def load(self, capacity_bps: float) -> float:
         """Bytes of IP packets that it is expected to send over a path of that capacity."""
-        return 0.0 if self.part is Part.IDLE else self.seconds * capacity_bps / 8 * (self.share or 1.0)
+        return 0.0 if self.part is StepPart.IDLE else self.seconds * capacity_bps / 8 * (self.share or 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Timing:
         return self.round_trips * rtt_s + self.seconds
 
 
-def cost_s(step: Step, overhead_s: float) -> float:
+def cost_s(step: CheckStep, overhead_s: float) -> float:
     """Seconds that the step takes with its pause, and `overhead_s` for setting it up and ending it."""
     return step.seconds + max(overhead_s, step.pause_s)
 
@@ -191,7 +191,7 @@ def usable(known: Sequence[str], *, quick: bool = False) -> list[Form]:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class FormLengths:
     """A form with the seconds of its tests."""
 
     form: Form
@@ -199,10 +199,10 @@ class Lengths:
     bulk: float
 
 
-def rung_step(scale: Scale, direction: Direction, share: float, seconds: float) -> Step:
+def rung_step(scale: Scale, direction: Direction, share: float, seconds: float) -> CheckStep:
     """One rate of the ladder; a pause before it fills the buckets that it is to overload."""
     pause_s = min(scale.pause, ladder.pause_s(share, 1.0))
-    return Step(Part.RUNG, direction, UDP, seconds, share=share, pause_s=pause_s)
+    return CheckStep(StepPart.RUNG, direction, UDP, seconds, share=share, pause_s=pause_s)
 
 
 def _ladder_cost_s(form: Form, scale: Scale, overhead_s: float) -> float:
@@ -212,7 +212,7 @@ def _ladder_cost_s(form: Form, scale: Scale, overhead_s: float) -> float:
     return sum(cost_s(step, overhead_s) for step in steps)
 
 
-def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = BULK) -> Lengths:
+def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = BULK) -> FormLengths:
     """The best form with tests that are long enough in the time of the scale.
 
     Parameters
@@ -231,7 +231,7 @@ def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = B
         rung = min(scale.rung, LADDER_SHARE * free_s / rungs, (free_s - round_tests * least_bulk) / rungs)
         rung = max(rung, least_rung)
         bulk = min(max(scale.bulk, least_bulk), (free_s - rungs * rung) / round_tests)
-        found = Lengths(form, rung, bulk)
+        found = FormLengths(form, rung, bulk)
         if bulk >= least_bulk:
             return found
     assert found is not None, "there is at least one form"
@@ -239,7 +239,9 @@ def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = B
     return replace(found, bulk=least_bulk)
 
 
-def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, rtt_s: float) -> Lengths:
+def replanned(
+    planned: FormLengths, left_s: float, overhead_s: float, scale: Scale, rtt_s: float
+) -> FormLengths:
     """The lengths for the rest of the time, when the first rounds have shown the cost of a test.
 
     Three rounds tell UDP from TCP, and two do not. So the ladder shrinks first, then the tests of the later
@@ -255,7 +257,7 @@ def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, 
     forms = [form for form in usable(planned.form.bulk) if form.tests <= planned.form.tests]
     forms = [form for form in forms if form.bulk == planned.form.bulk]
 
-    def fitted(form: Form, shortest: float) -> Lengths | None:
+    def fitted(form: Form, shortest: float) -> FormLengths | None:
         """The form, with later rounds of tests of that length at least; None if there is no time for it."""
         later, rungs = (form.rounds - 1) * form.round_tests, len(form.ladder) + scale.further
         free_s = left_s / 2 - _ladder_cost_s(form, scale, overhead_s) - later * overhead_s
@@ -263,38 +265,38 @@ def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, 
         rung = min(max(scale.rung, least), (free_s - later * bulk) / rungs)
         # Sums that fit exactly may be a hair too long in binary numbers.
         fits = bulk >= shortest - 1e-9 and rung >= least - 1e-9
-        return Lengths(form, max(rung, least), bulk) if fits else None
+        return FormLengths(form, max(rung, least), bulk) if fits else None
 
     for rounds in sorted({form.rounds for form in forms}, reverse=True):
         for shortest in (planned.bulk, least_bulk):
             for form in forms:
                 if form.rounds == rounds and (found := fitted(form, shortest)) is not None:
                     return found
-    return Lengths(forms[-1], least, planned.bulk)
+    return FormLengths(forms[-1], least, planned.bulk)
 
 
-def idle_step(scale: Scale, transport: str = UDP) -> Step:
+def idle_step(scale: Scale, transport: str = UDP) -> CheckStep:
     """The test of the idle path: a few datagrams, and the echoes that the receiver sends back."""
-    return Step(Part.IDLE, Direction.FORWARD, transport, scale.idle)
+    return CheckStep(StepPart.IDLE, Direction.FORWARD, transport, scale.idle)
 
 
-def round_steps(direction: Direction, number: int, planned: Lengths) -> list[Step]:
+def round_steps(direction: Direction, number: int, planned: FormLengths) -> list[CheckStep]:
     """The tests of a round, in order: TCP first, because the rate of UDP follows it."""
     form, seconds = planned.form, planned.bulk
-    first, *others = (Step(Part.BULK, direction, name, seconds, number) for name in form.bulk)
-    udp = [Step(Part.UDP, direction, UDP, seconds, number, BELOW_TCP)] if form.udp else []
+    first, *others = (CheckStep(StepPart.BULK, direction, name, seconds, number) for name in form.bulk)
+    udp = [CheckStep(StepPart.UDP, direction, UDP, seconds, number, BELOW_TCP)] if form.udp else []
     return [first, *others, *udp] if number % 2 else [first, *udp, *others]
 
 
-def opening(planned: Lengths) -> list[Step]:
+def opening(planned: FormLengths) -> list[CheckStep]:
     """The first round of both directions."""
     return [step for direction in DIRECTIONS for step in round_steps(direction, 1, planned)]
 
 
-def remainder(planned: Lengths, scale: Scale, seed: int = 1) -> list[Step]:
+def remainder(planned: FormLengths, scale: Scale, seed: int = 1) -> list[CheckStep]:
     """The tests after the first rounds, by direction: the ladder, then the rounds. `seed` shuffles the
     ladders."""
-    steps: list[Step] = []
+    steps: list[CheckStep] = []
     for direction in DIRECTIONS:
         shares = list(planned.form.ladder)
         random.Random(seed + len(steps)).shuffle(shares)
@@ -304,12 +306,12 @@ def remainder(planned: Lengths, scale: Scale, seed: int = 1) -> list[Step]:
     return steps
 
 
-def seconds_of(steps: Sequence[Step], overhead_s: float) -> float:
+def seconds_of(steps: Sequence[CheckStep], overhead_s: float) -> float:
     """Seconds that the steps take, each with its pause and its overhead."""
     return sum(cost_s(step, overhead_s) for step in steps)
 
 
-def bytes_of(steps: Iterable[Step], capacity_bps: dict[Direction, float]) -> float:
+def bytes_of(steps: Iterable[CheckStep], capacity_bps: dict[Direction, float]) -> float:
     """Bytes of IP packets that the steps are expected to send."""
     return sum(step.load(capacity_bps.get(step.direction, 0.0)) for step in steps)
 
@@ -325,15 +327,15 @@ SHORTEST_S = 0.3
 """Length below which a test that the budget shortens is left out."""
 
 
-def limited(step: Step, budget: Budget) -> Step:
+def limited(step: CheckStep, budget: TrafficBudget) -> CheckStep:
     """The step, which may not send more than is left."""
-    if not budget.total_bytes or step.part is Part.IDLE:
+    if not budget.total_bytes or step.part is StepPart.IDLE:
         return step
     left_bytes = max(1, budget.left_bytes - CONTROL_BYTES)
     return replace(step, limit_bytes=min(step.limit_bytes or left_bytes, left_bytes))
 
 
-def opening_within(steps: Sequence[Step], budget: Budget) -> list[Step]:
+def opening_within(steps: Sequence[CheckStep], budget: TrafficBudget) -> list[CheckStep]:
     """The first rounds, each test with an equal share of `OPENING_SHARE` of the budget."""
     if not budget.total_bytes:
         return list(steps)
@@ -342,8 +344,8 @@ def opening_within(steps: Sequence[Step], budget: Budget) -> list[Step]:
 
 
 def remainder_within(
-    steps: Sequence[Step], budget: Budget, capacity_bps: dict[Direction, float]
-) -> tuple[list[Step], list[Step]]:
+    steps: Sequence[CheckStep], budget: TrafficBudget, capacity_bps: dict[Direction, float]
+) -> tuple[list[CheckStep], list[CheckStep]]:
     """The steps that the rest of the budget pays for, and the ones left out.
 
     All steps are shortened alike. Where that makes them shorter than `SHORTEST_S`, whole rounds are left out,
@@ -352,7 +354,7 @@ def remainder_within(
     if not budget.total_bytes:
         return list(steps), []
     kept = list(steps)
-    out: list[Step] = []
+    out: list[CheckStep] = []
     while kept:
         wanted = bytes_of(kept, capacity_bps)
         left_bytes = budget.left_bytes / (1 + ACK_SHARE) - CONTROL_BYTES * len(kept)
@@ -368,11 +370,11 @@ def remainder_within(
     return kept, out
 
 
-def _rank(step: Step) -> tuple[int, float]:
+def _rank(step: CheckStep) -> tuple[int, float]:
     """Place of a rung in `TELLING`; of several in the same place, the one with more bytes is the last."""
     return TELLING.index(step.share) if step.share in TELLING else len(TELLING), step.load(1.0)
 
 
-def _with_limit(step: Step, capacity_bps: dict[Direction, float]) -> Step:
+def _with_limit(step: CheckStep, capacity_bps: dict[Direction, float]) -> CheckStep:
     """The step with a limit of its expected bytes, so that a faster one leaves the later ones theirs."""
     return replace(step, limit_bytes=max(1, int(step.load(capacity_bps.get(step.direction, 0.0)))))

@@ -29,7 +29,7 @@ from iperfpy.experiments.check_schedule import BELOW_TCP, DIRECTIONS, Timing
 from iperfpy.experiments.compare_schedule import Lengths, Turn
 from iperfpy.experiments.contender import Contender
 from iperfpy.experiments.measured_contenders import Key, MeasuredContenders, RoundCosts
-from iperfpy.experiments.serial_tests import BUDGET_SPENT, Budget, Patience, PlannedTest, SerialTests
+from iperfpy.experiments.serial_tests import BUDGET_SPENT, BusyRetry, PlannedTest, SerialTests, TrafficBudget
 from iperfpy.experiments.step_plans import INTERVAL_US, USUAL_SHARE
 from iperfpy.measure_keywords import message_plan_of
 from iperfpy.options import ClientOptions
@@ -90,13 +90,13 @@ class Compare:
         seed: int | None = None,
         tos: int = 0,
         timing: Timing = Timing(),  # noqa: B008 - frozen
-        patience: Patience = Patience(longest_s=60.0),  # noqa: B008 - frozen
+        patience: BusyRetry = BusyRetry(longest_s=60.0),  # noqa: B008 - frozen
     ) -> None:
         self._options = options
         self._contenders = tuple(contenders)
         self._directions = tuple(directions)
         self._limit_s = limit_s
-        self._budget = Budget(budget_bytes)
+        self._budget = TrafficBudget(budget_bytes)
         self._seed = seed if seed is not None else time.time_ns() // 1000 % (1 << 31)
         self._tos = tos
         self._timing = timing

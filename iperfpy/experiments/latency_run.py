@@ -23,7 +23,7 @@ from iperfpy import __version__
 from iperfpy.api import blocking
 from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
 from iperfpy.experiments.contender import Contender, contenders_of
-from iperfpy.experiments.message_probe import RAMP_S, Load, MessageTest, measure_messages
+from iperfpy.experiments.message_probe import RAMP_S, BulkLoad, MessageTest, measure_messages
 from iperfpy.experiments.serial_tests import Progress as TestProgress
 from iperfpy.measure_keywords import DiagnoseKeywords, check_types, diagnose_options
 from iperfpy.options import ClientOptions
@@ -47,12 +47,12 @@ OVERHEAD_S = 1.0
 REST_S = 0.5
 """Pause after a loaded test: the queues of the path drain."""
 
-Progress = TestProgress["Step"]
+Progress = TestProgress["LatencyStep"]
 OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LatencyStep:
     """A test of a round: the row that it belongs to."""
 
     contender: Contender
@@ -227,7 +227,7 @@ def steps_of(
     rates: Sequence[int],
     loads: Sequence[str],
     directions: Sequence[str],
-) -> list[Step]:
+) -> list[LatencyStep]:
     """The tests of a round. Raises `PlanError` for a size, a rate, a direction or a load that is none."""
     for name, numbers in (("size", sizes), ("rate", rates)):
         for number in numbers:
@@ -244,7 +244,7 @@ def steps_of(
                 for way in ("",) if word == IDLE else directions:
                     for one in contenders:
                         load = None if word == IDLE else one if word == OWN else named[word]
-                        steps.append(Step(one, size, rate, load, way))
+                        steps.append(LatencyStep(one, size, rate, load, way))
     if not steps:
         raise PlanError("there is nothing to measure: sizes, rates and loads must not be empty")
     return steps
@@ -268,7 +268,7 @@ class LatencyRun:
     def __init__(
         self,
         options: ClientOptions,
-        steps: Sequence[Step],
+        steps: Sequence[LatencyStep],
         *,
         seconds: float = 10.0,
         rounds: int = 1,
@@ -279,7 +279,7 @@ class LatencyRun:
         self.error: IperfpyError | None = None
         self._options, self._steps, self._seconds = options, tuple(steps), seconds
         self._rounds, self._load_rate, self._tos, self._owd = rounds, load_rate, tos, owd
-        self._rows: dict[tuple[object, ...], tuple[Step, _Rounds]] = {}
+        self._rows: dict[tuple[object, ...], tuple[LatencyStep, _Rounds]] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._stopped = ""
         self._tell: OnProgress | None = None
@@ -317,7 +317,7 @@ class LatencyRun:
                 await self._take(step)
         self._seconds_taken = (now_us() - self._begun_us) / 1e6
 
-    async def _take(self, step: Step) -> None:
+    async def _take(self, step: LatencyStep) -> None:
         """Measure one row once more."""
         self._event(step, step.text, begins=True)
         try:
@@ -334,14 +334,14 @@ class LatencyRun:
             if load:
                 rounds.loads.append(load)
 
-    def _rounds_of(self, step: Step) -> _Rounds:
+    def _rounds_of(self, step: LatencyStep) -> _Rounds:
         return self._rows.setdefault(step.key, (step, _Rounds()))[1]
 
     @property
     def _any_times(self) -> bool:
         return any(rounds.times for _, rounds in self._rows.values())
 
-    async def _patiently(self, step: Step) -> Any:
+    async def _patiently(self, step: LatencyStep) -> Any:
         """Run a test, again while the server is busy for a moment. Gives its times and its load's rate."""
         give_up_us = now_us() + round(PATIENCE_S * 1e6)
         while True:
@@ -354,7 +354,7 @@ class LatencyRun:
             if self._stopped:
                 return None, {}
 
-    async def _once(self, step: Step) -> Any:
+    async def _once(self, step: LatencyStep) -> Any:
         wanted = MessageTest(
             step.contender.transport.name,
             step.contender.settings,
@@ -385,13 +385,13 @@ class LatencyRun:
             await asyncio.sleep(REST_S)
         return result.times, result.load_bits_per_second
 
-    def _load(self, step: Step) -> Load | None:
+    def _load(self, step: LatencyStep) -> BulkLoad | None:
         if step.load is None:
             return None
         rate: float | None = self._load_rate
         if rate is None and step.load.rate_bps:
             rate = step.load.rate_bps
-        return Load(
+        return BulkLoad(
             step.load.transport.name,
             step.load.settings,
             reverse=step.direction == DOWN,
@@ -399,7 +399,7 @@ class LatencyRun:
             rate=rate,
         )
 
-    def _event(self, step: Step | None, text: str, *, begins: bool) -> None:
+    def _event(self, step: LatencyStep | None, text: str, *, begins: bool) -> None:
         if self._tell is not None:
             elapsed_s = (now_us() - self._begun_us) / 1e6
             self._tell(TestProgress(step, text, begins, elapsed_s, max(self.total_s, elapsed_s), 0))
@@ -423,7 +423,7 @@ class LatencyRun:
             stopped=bool(self._stopped),
         )
 
-    def _row(self, step: Step, rounds: _Rounds, clocks: Clocks) -> LatencyRow:
+    def _row(self, step: LatencyStep, rounds: _Rounds, clocks: Clocks) -> LatencyRow:
         """The row of the result. `clocks`: their difference in each round."""
         one = step.contender
         first = clocks[0] if clocks else None
@@ -444,6 +444,6 @@ class LatencyRun:
         )
 
 
-def _tested(step: Step, rounds: _Rounds) -> RowMessages:
+def _tested(step: LatencyStep, rounds: _Rounds) -> RowMessages:
     kind = (step.contender.name, step.size_bytes, step.per_s)
     return RowMessages(kind, step.load is None, rounds.times)

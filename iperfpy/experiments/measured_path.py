@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.experiments import run_figures as figures
-from iperfpy.experiments.check_schedule import BULK, DIRECTIONS, Part, Step
+from iperfpy.experiments.check_schedule import BULK, DIRECTIONS, CheckStep, StepPart
 from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.metrics import number
@@ -25,7 +25,7 @@ LOST = 0.03
 class Outcome:
     """A test that was run, to its end or not."""
 
-    step: Step
+    step: CheckStep
     run: Run
 
 
@@ -65,7 +65,7 @@ class MeasuredPath:
     def warnings(self) -> tuple[str, ...]:
         """The sentences of TCP's and KCP's tests, each once. Those of datagrams are about the losses that a
         diagnosis provokes."""
-        bulk = (one.run for one in self.outcomes if one.step.part is Part.BULK)
+        bulk = (one.run for one in self.outcomes if one.step.part is StepPart.BULK)
         return tuple(dict.fromkeys(text for run in bulk for text in run.warnings))
 
     def _started(self) -> list[RunStarted]:
@@ -76,8 +76,8 @@ class MeasuredPath:
     @property
     def idle(self) -> IdlePath:
         """The path before any load."""
-        idle = [one.run for one in self.outcomes if one.step.part is Part.IDLE]
-        others = [one.run for one in self.outcomes if one.step.part is not Part.IDLE]
+        idle = [one.run for one in self.outcomes if one.step.part is StepPart.IDLE]
+        others = [one.run for one in self.outcomes if one.step.part is not StepPart.IDLE]
         return figures.idle_path(idle[0] if idle else None, others)
 
     @property
@@ -118,18 +118,18 @@ class MeasuredPath:
         """Payload bytes for each byte of an IP packet, by the latest test of that transport but the idle one;
         None if there was none."""
         for one in reversed(self.outcomes):
-            if one.step.transport == transport and one.step.part is not Part.IDLE:
+            if one.step.transport == transport and one.step.part is not StepPart.IDLE:
                 packets = figures.packets_of(one.run, one.step.direction)
                 return None if packets is None else 1 / packets.ratio
         return None
 
     def data_s(self) -> float:
         """Seconds of data of all tests but the idle one."""
-        return sum(figures.measured_s(one.run) for one in self.outcomes if one.step.part is not Part.IDLE)
+        return sum(figures.measured_s(one.run) for one in self.outcomes if one.step.part is not StepPart.IDLE)
 
-    def rungs(self, way: Direction) -> list[tuple[Step, Rung]]:
+    def rungs(self, way: Direction) -> list[tuple[CheckStep, Rung]]:
         """The rungs of the ladder so far, each with its step."""
-        own = [one for one in self.outcomes if one.step.part is Part.RUNG and one.step.direction is way]
+        own = [one for one in self.outcomes if one.step.part is StepPart.RUNG and one.step.direction is way]
         return [(one.step, rung) for one in own if (rung := figures.rung_of(one.run, way)) is not None]
 
     def ladder_is_done(self, way: Direction, capacity_bps: float) -> bool:
@@ -148,7 +148,9 @@ class MeasuredPath:
 
     def evidence(self, way: Direction) -> DirectionEvidence | None:
         """The measurements of one direction; None if nothing arrived."""
-        own = [one for one in self.outcomes if one.step.direction is way and one.step.part is not Part.IDLE]
+        own = [
+            one for one in self.outcomes if one.step.direction is way and one.step.part is not StepPart.IDLE
+        ]
         if not any(figures.measured_s(one.run) and one.run.bits_per_second > 0 for one in own):
             return None
         rungs = [rung for _, rung in self.rungs(way)]

@@ -4,7 +4,7 @@
     result = await measure_messages(options, test)        idle
     result.figures().p99_us
 
-    loaded = replace(test, load=Load("kcp", reverse=True))    beside a bulk test of the same server
+    loaded = replace(test, load=BulkLoad("kcp", reverse=True))    beside a bulk test of the same server
 
 The load is a test of its own: it begins first and is stopped once the messages are answered. The server must
 admit two tests at once.
@@ -38,7 +38,7 @@ LOAD_REST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class BulkLoad:
     """A bulk test beside the messages. `rate`: bits per second, 0: as much as the transport carries; None: as
     much as the transport does by itself."""
 
@@ -58,7 +58,7 @@ class MessageTest:
     size_bytes: int = 100
     per_s: int = 100
     seconds: float = 10.0
-    load: Load | None = None
+    load: BulkLoad | None = None
     tos: int = 0
 
 

@@ -4,7 +4,7 @@
     diagnose_async(host, ...)  awaitable, gives a PathReport
     PathCheck                  the run itself: `run`, `stop`, and the report at any time
 
-    check_schedule --Step--> step_plans --Plan--> SerialTests --Run--> MeasuredPath --evidence--> diagnosis
+    check_schedule -CheckStep-> step_plans -Plan-> SerialTests -Run-> MeasuredPath -evidence-> diagnosis
 
 A transport that does not get through where another one does is a property of the path. Any other failure ends
 the diagnosis, and the report has everything that was measured before.
@@ -23,16 +23,16 @@ from iperfpy.diagnosis.path_report import DirectionReport, PathReport
 from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
 from iperfpy.experiments import check_schedule as schedule
 from iperfpy.experiments import serial_tests
-from iperfpy.experiments.check_schedule import Lengths, Part, Scale, Step, Timing
+from iperfpy.experiments.check_schedule import CheckStep, FormLengths, Scale, StepPart, Timing
 from iperfpy.experiments.measured_path import MeasuredPath, Outcome
 from iperfpy.experiments.serial_tests import (
     ACK_SHARE,
     BUDGET_SPENT,
     CONTROL_BYTES,
-    Budget,
-    Patience,
+    BusyRetry,
     PlannedTest,
     SerialTests,
+    TrafficBudget,
 )
 from iperfpy.experiments.step_plans import Prepared, prepared
 from iperfpy.measure_keywords import (
@@ -57,7 +57,7 @@ MOST_SILENT = 3
 OVERTIME = 1.1
 """Further rungs, asked for by an undecided ladder, may take the diagnosis to so much of its time."""
 
-Progress = serial_tests.Progress[Step]
+Progress = serial_tests.Progress[CheckStep]
 """A moment of a diagnosis."""
 OnProgress = Callable[[Progress], None]
 """Called at the start of each test, and about ten times per second while it runs. An exception ends the
@@ -154,12 +154,12 @@ class PathCheck:
         tos: int = 0,
         timing: Timing = Timing(),  # noqa: B008 - frozen
         seed: int = 1,
-        patience: Patience = Patience(),  # noqa: B008 - frozen
+        patience: BusyRetry = BusyRetry(),  # noqa: B008 - frozen
     ) -> None:
         self._options = options
         self._scale = scale
-        self._budget = Budget(budget_bytes)
-        self._tests = SerialTests[Step](self._budget, patience, scale.total)
+        self._budget = TrafficBudget(budget_bytes)
+        self._tests = SerialTests[CheckStep](self._budget, patience, scale.total)
         self._tos = tos
         self._timing = timing
         self._seed = seed
@@ -222,7 +222,7 @@ class PathCheck:
         left_s = self._tests.total_s - self._tests.elapsed_s
         await self._rest(schedule.replanned(planned, left_s, overhead_s, scale, rtt_s), overhead_s)
 
-    async def _rest(self, planned: Lengths, overhead_s: float) -> None:
+    async def _rest(self, planned: FormLengths, overhead_s: float) -> None:
         """Run the ladders and the further rounds, as far as the budget pays for them."""
         if self._tests.over:
             return
@@ -247,15 +247,19 @@ class PathCheck:
             step = steps.pop(0)
             await self._run([step], capacities)
             # After the last rung of a direction, there may be one that is still missing.
-            last = not any(one.part is Part.RUNG and one.direction is step.direction for one in steps)
-            if step.part is Part.RUNG and last:
+            last = not any(one.part is StepPart.RUNG and one.direction is step.direction for one in steps)
+            if step.part is StepPart.RUNG and last:
                 missing = self._missing(step, capacities, steps, overhead_s)
                 steps[:0] = missing
                 self._tests.total_s += schedule.seconds_of(missing, overhead_s)
 
     def _missing(
-        self, last: Step, capacities: dict[Direction, float], rest: Sequence[Step], overhead_s: float
-    ) -> list[Step]:
+        self,
+        last: CheckStep,
+        capacities: dict[Direction, float],
+        rest: Sequence[CheckStep],
+        overhead_s: float,
+    ) -> list[CheckStep]:
         """Further rungs that the ladder asks for, if there is time and a budget for them.
 
         Parameters
@@ -282,7 +286,9 @@ class PathCheck:
             return []
         return steps
 
-    async def _run(self, steps: Sequence[Step], capacities: dict[Direction, float] | None = None) -> None:
+    async def _run(
+        self, steps: Sequence[CheckStep], capacities: dict[Direction, float] | None = None
+    ) -> None:
         """Run the steps until one ends everything."""
         for planned in steps:
             if self._tests.over:
@@ -301,7 +307,7 @@ class PathCheck:
                 await self._tests.pause(step.pause_s - self._timing.overhead_s(self._path.rtt_s))
                 await self._test(step, test)
 
-    async def _test(self, step: Step, test: Prepared) -> None:
+    async def _test(self, step: CheckStep, test: Prepared) -> None:
         """Run one test; again if the server is busy for a moment in the middle of the diagnosis."""
 
         def take(run: Run, failure: IperfpyError | None) -> None:
@@ -309,12 +315,12 @@ class PathCheck:
             if failure is None:
                 self._streak.clear()
 
-        planned = PlannedTest(test.plan, test.options, step.limit_bytes, step.part is Part.BULK)
+        planned = PlannedTest(test.plan, test.options, step.limit_bytes, step.part is StepPart.BULK)
         error = await self._tests.patiently(planned, step, described(step), take)
         if error is not None:
             self._failed(step, error)
 
-    def _failed(self, step: Step, error: IperfpyError) -> None:
+    def _failed(self, step: CheckStep, error: IperfpyError) -> None:
         """Decide if the failure of a test ends the diagnosis."""
         # A stream that could not be opened tells nothing of the directions.
         unopened = error.run is None or error.run.started is None
@@ -361,7 +367,7 @@ class PathCheck:
         if phrase and phrase not in self._not_checked:
             self._not_checked.append(phrase)
 
-    def _note_left_out(self, steps: Sequence[Step], planned: Lengths) -> None:
+    def _note_left_out(self, steps: Sequence[CheckStep], planned: FormLengths) -> None:
         rounds = {step.round for step in steps if step.round}
         rungs = sum(not step.round for step in steps)
         if rounds:
@@ -369,7 +375,7 @@ class PathCheck:
         if rungs:
             self._note(f"{rungs} of {2 * len(planned.form.ladder)} rates of UDP (the budget of bytes)")
 
-    def _promise(self, rtt_s: float, planned: Lengths) -> str:
+    def _promise(self, rtt_s: float, planned: FormLengths) -> str:
         form = planned.form
         parts = f"{counted(len(form.ladder), 'rate')} of UDP and {counted(form.rounds, 'round')}"
         return (
@@ -410,20 +416,20 @@ class PathCheck:
         )
 
 
-def described(step: Step) -> str:
+def described(step: CheckStep) -> str:
     """A test in words, for its progress."""
-    if step.part is Part.IDLE:
+    if step.part is StepPart.IDLE:
         return "idle path"
-    if step.part is Part.RUNG:
+    if step.part is StepPart.RUNG:
         return f"{WAYS[step.direction]}: UDP at {100 * step.share:.0f} % of the estimate"
-    if step.part is Part.UDP:
+    if step.part is StepPart.UDP:
         return f"{WAYS[step.direction]}: round {step.round}, UDP at {100 * step.share:.0f} % of TCP's rate"
     return f"{WAYS[step.direction]}: round {step.round}, {step.transport}"
 
 
-def _counted(steps: Sequence[Step]) -> str:
+def _counted(steps: Sequence[CheckStep]) -> str:
     """Name the numbers of tests of the steps that are left."""
-    rungs = sum(step.part is Part.RUNG for step in steps)
+    rungs = sum(step.part is StepPart.RUNG for step in steps)
     rounds = {(step.direction, step.round) for step in steps if step.round}
     words = [f"{counted(rungs, 'rate')} of UDP"] if rungs else []
     words += [counted(len(rounds), "more round")] if rounds else []

@@ -1,7 +1,7 @@
 """Tests one after the other against one server, as every experiment of several tests needs them.
 
     SerialTests.patiently(test)   runs a test, again while the server is busy or away; gives its error
-    Budget                        bytes of IP packets that all tests together may send
+    TrafficBudget                 bytes of IP packets that all tests together may send
     Progress                      a moment of the experiment, for the user's eyes
 
 The experiment decides which tests there are, and the meaning of a failed one.
@@ -38,7 +38,7 @@ ACK_SHARE = 0.025
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class BusyRetry:
     """A server that is busy, or between two tests, is asked again each `again_s`, for `longest_s`."""
 
     again_s: float = 0.25
@@ -83,7 +83,7 @@ class Progress(Generic[S]):
     sent_bytes: int
 
 
-class Budget:
+class TrafficBudget:
     """Bytes of IP packets that an experiment may send. `total_bytes` 0: no limit.
 
     Attributes
@@ -128,7 +128,7 @@ class SerialTests(Generic[S]):
     unix_time : seconds since the epoch at which the experiment began
     """
 
-    def __init__(self, budget: Budget, patience: Patience, total_s: float) -> None:
+    def __init__(self, budget: TrafficBudget, patience: BusyRetry, total_s: float) -> None:
         self.budget = budget
         self.patience = patience
         self.total_s = total_s
@@ -180,7 +180,7 @@ class SerialTests(Generic[S]):
         step: S,
         text: str,
         take: Callable[[Run, IperfpyError | None], None],
-        patience: Patience | None = None,
+        patience: BusyRetry | None = None,
     ) -> IperfpyError | None:
         """Run a test; again if the server is busy for a moment, or no data of an open stream arrived.
 

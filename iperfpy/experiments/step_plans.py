@@ -8,7 +8,7 @@ from typing import Any
 
 from iperfpy.diagnosis import ladder
 from iperfpy.experiments import check_schedule as schedule
-from iperfpy.experiments.check_schedule import Part, Step
+from iperfpy.experiments.check_schedule import CheckStep, StepPart
 from iperfpy.experiments.measured_path import MeasuredPath
 from iperfpy.options import ClientOptions
 from iperfpy.plan import WAYS, Direction, Plan
@@ -47,7 +47,11 @@ class Prepared:
 
 
 def prepared(
-    step: Step, path: MeasuredPath, capacities: Mapping[Direction, float], options: ClientOptions, tos: int
+    step: CheckStep,
+    path: MeasuredPath,
+    capacities: Mapping[Direction, float],
+    options: ClientOptions,
+    tos: int,
 ) -> Prepared:
     """The test of a step.
 
@@ -90,12 +94,12 @@ def prepared(
     return Prepared(plan, options, remark=remark)
 
 
-def _settings(step: Step) -> tuple[Settings, str]:
+def _settings(step: CheckStep) -> tuple[Settings, str]:
     """The settings of the transport, and a remark if this machine cannot have the wanted ones."""
     transport = transport_named(step.transport)
     if transport.datagrams:
-        return transport.settings(**(IDLE_ECHOES if step.part is Part.IDLE else LOADED_ECHOES)), ""
-    if transport.variant not in CONTROL or step.part is Part.IDLE:
+        return transport.settings(**(IDLE_ECHOES if step.part is StepPart.IDLE else LOADED_ECHOES)), ""
+    if transport.variant not in CONTROL or step.part is StepPart.IDLE:
         return transport.settings(), ""
     chosen = transport.settings(**CONTROL)
     try:
@@ -105,14 +109,14 @@ def _settings(step: Step) -> tuple[Settings, str]:
     return chosen, ""
 
 
-def _block_bytes(step: Step, path: MeasuredPath, settings: Settings, capacity_bps: float) -> int:
+def _block_bytes(step: CheckStep, path: MeasuredPath, settings: Settings, capacity_bps: float) -> int:
     """Short datagrams on the idle path, which any path carries; later ones as long as KCP found to pass, and
     shorter where a rung would have too few."""
     transport = transport_named(step.transport)
     usual = transport.block_bytes(settings)
     if not transport.datagrams:
         return usual
-    if step.part is Part.IDLE:
+    if step.part is StepPart.IDLE:
         return IDLE_BLOCK_BYTES
     longest = min(usual, path.datagram_bytes() or usual)
     if not capacity_bps:
@@ -120,13 +124,13 @@ def _block_bytes(step: Step, path: MeasuredPath, settings: Settings, capacity_bp
     return ladder.packet_bytes(capacity_bps, longest + path.header_bytes) - path.header_bytes
 
 
-def _rate_bps(step: Step, path: MeasuredPath, capacities: Mapping[Direction, float]) -> float | None:
+def _rate_bps(step: CheckStep, path: MeasuredPath, capacities: Mapping[Direction, float]) -> float | None:
     """IP bits per second of a step, 0: as fast as it goes; None: there is nothing to go by."""
-    if step.part is Part.BULK:
+    if step.part is StepPart.BULK:
         return 0.0
-    if step.part is Part.IDLE:
+    if step.part is StepPart.IDLE:
         return IDLE_BPS
     basis = capacities.get(step.direction)
-    if step.part is Part.UDP:
+    if step.part is StepPart.UDP:
         basis = path.round_bps(step.direction, step.round) or basis
     return basis * step.share if basis else None

@@ -27,7 +27,7 @@ from iperfpy.lab.frame_sender import FrameSender
 from iperfpy.lab.keeper import GOODBYE_S, MESSAGE_BYTES, TERMINAL_SIGNALS, Job, Keeper
 from iperfpy.lab.lab_status import KILLED, TIMED_OUT, LabTime
 from iperfpy.lab.process_priority import prefer_this_process
-from iperfpy.lab.relay import Direction, Relay
+from iperfpy.lab.relay import JoinedWay, Relay
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import MTU, Way
 from iperfpy.lab.way_log import keep_logs
@@ -42,7 +42,7 @@ LONGEST_MTU = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LabPlan:
     """A run to be made.
 
     text : the path in the user's words
@@ -67,7 +67,7 @@ def mtu_of(paths: tuple[Path, Path]) -> int:
     return min(LONGEST_MTU, max(MTU, longest))
 
 
-def run(plan: Plan) -> RunReport:
+def run(plan: LabPlan) -> RunReport:
     """Run the command over the path; the report has its status. This process moves into new namespaces.
 
     Raises
@@ -87,7 +87,7 @@ def run(plan: Plan) -> RunReport:
         return _relayed(plan, world, ends, control, keeper)
 
 
-def _start_keeper(plan: Plan, world: World) -> tuple[socket.socket, int]:
+def _start_keeper(plan: LabPlan, world: World) -> tuple[socket.socket, int]:
     """Fork the keeper; return the control socket and the keeper's process number."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     dispositions = {int(number): signal.getsignal(number) for number in TERMINAL_SIGNALS}
@@ -103,7 +103,7 @@ def _start_keeper(plan: Plan, world: World) -> tuple[socket.socket, int]:
 
 
 def _relayed(
-    plan: Plan,
+    plan: LabPlan,
     world: World,
     ends: Mapping[str, tuple[FrameRing, FrameSender]],
     control: socket.socket,
@@ -121,7 +121,7 @@ def _relayed(
     logs = keep_logs(ways, plan.paths, plan.logs, plan.text)
     sources = [ends[end][0] for end in ENDS]
     sinks = [ends[end][1] for end in reversed(ENDS)]
-    directions = [Direction.of(*each) for each in zip(ways, sources, sinks, strict=True)]
+    directions = [JoinedWay.of(*each) for each in zip(ways, sources, sinks, strict=True)]
     relay = Relay(directions, clock.now_us)
     course = _Course(control, clock, plan.timeout_s)
     try:

@@ -21,7 +21,7 @@ UNCLEAN_US = 10_000.0
 """A run with a p99 of lateness above this has measured the machine, not the path."""
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """Frames that entered one end."""
 
     def read(self, now_us: float) -> Iterable[tuple[float, Rows]]:
@@ -34,7 +34,7 @@ class Source(Protocol):
         """Number of frames that this machine lost before they could be read, so far."""
 
 
-class Sink(Protocol):
+class FrameSink(Protocol):
     """One end that frames leave for."""
 
     def send(self, pieces: Sequence[Rows]) -> int:
@@ -42,16 +42,16 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Direction:
+class JoinedWay:
     """A way with both of its ends."""
 
     way: Way
     inbox: Inbox
-    source: Source
-    sink: Sink
+    source: FrameSource
+    sink: FrameSink
 
     @classmethod
-    def of(cls, way: Way, source: Source, sink: Sink) -> Direction:
+    def of(cls, way: Way, source: FrameSource, sink: FrameSink) -> JoinedWay:
         """Join a way to its ends."""
         return cls(way, way.inbox(), source, sink)
 
@@ -69,7 +69,7 @@ class Relay:
     refused : number of frames that this machine did not take at their exit
     """
 
-    def __init__(self, directions: Sequence[Direction], clock: Callable[[], float]) -> None:
+    def __init__(self, directions: Sequence[JoinedWay], clock: Callable[[], float]) -> None:
         self.late, self.refused = Lateness(), 0
         self._directions, self._clock = directions, clock
         self._turned_us = -TURN_US

@@ -25,7 +25,7 @@ from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate
 from iperfpy.report.experiment_document import Json, common_facts, document_of, reading
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.finding_object import finding_object, read_finding
 from iperfpy.store.run_index import COMPARE, About, path_signature
 
@@ -201,10 +201,10 @@ def _test(one: MeasuredTest) -> Json:
 def read(stored: Mapping[str, Any]) -> ComparisonReport:
     """The comparison of a document. Raises `DocumentError` if it is none."""
     with reading("a comparison"):
-        return _report(Part(stored))
+        return _report(DocumentPart(stored))
 
 
-def _report(whole: Part) -> ComparisonReport:
+def _report(whole: DocumentPart) -> ComparisonReport:
     start, end = whole.part("start"), whole.part("end")
     known = start.values.get("peer_is_iperfpy")
     return ComparisonReport(
@@ -229,7 +229,7 @@ def _report(whole: Part) -> ComparisonReport:
     )
 
 
-def _read_contender(one: Part) -> ContenderFacts:
+def _read_contender(one: DocumentPart) -> ContenderFacts:
     settings = one.part("settings")
     return ContenderFacts(
         one.text("name"),
@@ -240,13 +240,13 @@ def _read_contender(one: Part) -> ContenderFacts:
     )
 
 
-def _read_left_out(one: Part) -> LeftOut:
+def _read_left_out(one: DocumentPart) -> LeftOut:
     way = one.values.get("direction")
     direction = None if way is None else Direction(way)
     return LeftOut(one.text("contender"), direction, one.text("reason"), one.flag("messages"))
 
 
-def _read_messages(one: Part) -> MeasuredMessages:
+def _read_messages(one: DocumentPart) -> MeasuredMessages:
     trips = one.values["round_trip_us"]
     if not isinstance(trips, list) or not all(type(value) is int for value in trips):
         raise ValueError("round_trip_us holds more than whole numbers")
@@ -264,7 +264,7 @@ def _read_messages(one: Part) -> MeasuredMessages:
     )
 
 
-def _read_test(one: Part) -> MeasuredTest:
+def _read_test(one: DocumentPart) -> MeasuredTest:
     rtt, series = one.part("rtt_us"), one.part("series")
     numbers = {name: one.number_or_none(name) for name in FIGURES}
     return MeasuredTest(
@@ -284,7 +284,7 @@ def _read_test(one: Part) -> MeasuredTest:
     )
 
 
-def _numbers(part: Part, key: str) -> tuple[float | None, ...]:
+def _numbers(part: DocumentPart, key: str) -> tuple[float | None, ...]:
     values = part.values[key]
     if not isinstance(values, list) or not all(
         value is None or type(value) in (int, float) for value in values

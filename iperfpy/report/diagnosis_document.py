@@ -19,7 +19,7 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.report.experiment_document import Json, common_facts, document_of, reading
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.finding_object import finding_object, read_finding
 from iperfpy.store.run_index import DIAGNOSE, About, path_signature
 
@@ -106,10 +106,10 @@ def _record(one: IdlePath | Rung | RunEvidence | PathEvidence) -> Json:
 def read(stored: Mapping[str, Any]) -> PathReport:
     """The diagnosis of a document. Raises `DocumentError` if it is none."""
     with reading("a diagnosis"):
-        return _report(Part(stored))
+        return _report(DocumentPart(stored))
 
 
-def _report(whole: Part) -> PathReport:
+def _report(whole: DocumentPart) -> PathReport:
     start, end = whole.part("start"), whole.part("end")
     known = start.values.get("peer_is_iperfpy")
     idle = _read_idle(whole.part("idle"))
@@ -132,7 +132,7 @@ def _report(whole: Part) -> PathReport:
     )
 
 
-def _read_direction(one: Part, idle: IdlePath, findings: Sequence[Finding]) -> DirectionReport:
+def _read_direction(one: DocumentPart, idle: IdlePath, findings: Sequence[Finding]) -> DirectionReport:
     direction, bloat = Direction(one.text("direction")), one.part("bufferbloat")
     rungs = tuple(_read_rung(each) for each in one.parts("rungs"))
     diagnosis = DirectionDiagnosis(
@@ -149,14 +149,14 @@ def _read_direction(one: Part, idle: IdlePath, findings: Sequence[Finding]) -> D
     return DirectionReport(direction, DirectionEvidence(direction, idle, rungs, _read_rounds(one)), diagnosis)
 
 
-def _read_rounds(one: Part) -> tuple[tuple[RunEvidence, ...], ...]:
+def _read_rounds(one: DocumentPart) -> tuple[tuple[RunEvidence, ...], ...]:
     rounds = one.values["rounds"]
     if not isinstance(rounds, list) or not all(isinstance(tests, list) for tests in rounds):
         raise ValueError("rounds is not a list of lists")
-    return tuple(tuple(_read_run(Part(run)) for run in tests) for tests in rounds)
+    return tuple(tuple(_read_run(DocumentPart(run)) for run in tests) for tests in rounds)
 
 
-def _read_idle(one: Part) -> IdlePath:
+def _read_idle(one: DocumentPart) -> IdlePath:
     return IdlePath(
         _numbers(one, "rtt_us"),
         one.whole_or_none("mtu_bytes"),
@@ -166,7 +166,7 @@ def _read_idle(one: Part) -> IdlePath:
     )
 
 
-def _read_rung(one: Part) -> Rung:
+def _read_rung(one: DocumentPart) -> Rung:
     return Rung(
         offered_bits_per_s=one.number("offered_bits_per_s"),
         packet_bytes=one.whole("packet_bytes"),
@@ -182,7 +182,7 @@ def _read_rung(one: Part) -> Rung:
     )
 
 
-def _read_run(one: Part) -> RunEvidence:
+def _read_run(one: DocumentPart) -> RunEvidence:
     flags, windows = one.texts("window_flags"), one.wholes("windows")
     return RunEvidence(
         transport=one.text("transport"),
@@ -208,7 +208,7 @@ def _read_run(one: Part) -> RunEvidence:
     )
 
 
-def _read_path(one: Part) -> PathEvidence:
+def _read_path(one: DocumentPart) -> PathEvidence:
     limited = one.part("limited_us")
     return PathEvidence(
         loss_runs=one.whole_or_none("loss_runs"),
@@ -235,11 +235,11 @@ def _pair(values: tuple[V, ...]) -> tuple[V, V] | tuple[()]:
     return (values[0], values[1]) if values else ()
 
 
-def _numbers(one: Part, key: str) -> dict[str, float]:
+def _numbers(one: DocumentPart, key: str) -> dict[str, float]:
     part = one.part(key)
     return {name: part.number(name) for name in part.values}
 
 
-def _figures(one: Part, key: str) -> dict[str, Value]:
+def _figures(one: DocumentPart, key: str) -> dict[str, Value]:
     part = one.part(key)
     return {name: part.figure(name) for name in part.values}

@@ -19,11 +19,11 @@ from iperfpy.sampling.order_statistics import MedianInterval, Shift
 from iperfpy.store.diagnosis_difference import DiagnosisChange
 from iperfpy.store.difference import (
     SHOWN_EFFECT,
+    ChangeVerdict,
     Difference,
     Figure,
     FigureDifference,
     GroupDifference,
-    Verdict,
 )
 
 Json = dict[str, Any]
@@ -49,7 +49,7 @@ def lines(
         name = group.group.name
         for number, one in enumerate(group.figures):
             # The first figure is the result; another one matters if it has changed.
-            if not number or every or one.verdict in (Verdict.WORSE, Verdict.BETTER):
+            if not number or every or one.verdict in (ChangeVerdict.WORSE, ChangeVerdict.BETTER):
                 # A first figure that is no rate is named as well.
                 own = name if one.figure.share else f"{name} {one.figure.title.split()[-1]}"
                 label = f"{own if not number else '  ' + one.figure.title:<{column}}"
@@ -142,7 +142,7 @@ def _median(one: MedianInterval, scale: float) -> str:
 def _effect(one: FigureDifference, scale: float, unit: str) -> Iterator[Span]:
     """The shift with its interval, and p; nothing where the noise says it all."""
     shift = one.shift
-    if shift is None or shift.low is None or one.verdict is Verdict.ALIKE:
+    if shift is None or shift.low is None or one.verdict is ChangeVerdict.ALIKE:
         return
     yield f"{_shift(one.figure, shift, scale, unit)}", ""
     if one.p is not None:
@@ -160,11 +160,11 @@ def _shift(figure: Figure, shift: Shift, scale: float, unit: str) -> str:
 def _verdict(one: FigureDifference, bound: float | None) -> Span:
     """The verdict in words."""
     effect = f"{100 * (bound or SHOWN_EFFECT):g} %"
-    if one.verdict is Verdict.WORSE:
+    if one.verdict is ChangeVerdict.WORSE:
         return ("REGRESSION", "alarm") if one.fails else (f"worse by less than {effect}", "warn")
-    if one.verdict is Verdict.BETTER:
+    if one.verdict is ChangeVerdict.BETTER:
         return "better", "calm"
-    if one.verdict is Verdict.ALIKE:
+    if one.verdict is ChangeVerdict.ALIKE:
         noise = one.noise
         if noise is None or not one.figure.share:
             return "~", "muted"

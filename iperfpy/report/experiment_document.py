@@ -13,7 +13,7 @@ from typing import Any, Protocol, TextIO, TypedDict
 
 from iperfpy.errors import DocumentError
 from iperfpy.records import finite
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.iperf3_document import INTERRUPTED, time_of
 
 Json = dict[str, Any]
@@ -90,7 +90,7 @@ class CommonFacts(TypedDict):
     stopped: bool
 
 
-def common_facts(whole: Part) -> CommonFacts:
+def common_facts(whole: DocumentPart) -> CommonFacts:
     """The fields of a report that its document has at the same keys as the others. Raises `ValueError`."""
     start = whole.part("start")
     peer, error = start.part("connecting_to"), whole.text("error", "")

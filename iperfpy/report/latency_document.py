@@ -20,7 +20,7 @@ from iperfpy.sampling.clock_difference import Basis
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, cdf, groups
 from iperfpy.sampling.message_figures import MessageFigures
 from iperfpy.sampling.way_split import WaySplit
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.run_index import LATENCY, About, path_signature
 
 COUNTS = ("due", "sent", "answered", "lost", "repeated")
@@ -125,7 +125,7 @@ def _round(one: RoundTrips) -> Json:
 def read(stored: Mapping[str, Any]) -> LatencyReport:
     """The result of a document, its rows as sorted there. Raises `DocumentError` if it is none."""
     with reading("message latencies"):
-        whole = Part(stored)
+        whole = DocumentPart(stored)
         return LatencyReport(
             **common_facts(whole),
             seconds=whole.part("end").number("seconds"),
@@ -135,7 +135,7 @@ def read(stored: Mapping[str, Any]) -> LatencyReport:
         )
 
 
-def _read_ways(whole: Part) -> WaySplit:
+def _read_ways(whole: DocumentPart) -> WaySplit:
     if "ways" not in whole.values:  # of an older version
         return WaySplit(Basis.SYMMETRIC)
     one = whole.part("ways")
@@ -143,7 +143,7 @@ def _read_ways(whole: Part) -> WaySplit:
     return WaySplit(basis, one.number("drift_ppm") / 1e6, one.text("fault"))
 
 
-def _read_row(one: Part) -> LatencyRow:
+def _read_row(one: DocumentPart) -> LatencyRow:
     load = one.part("load")
     direction, rate = load.values.get("direction"), load.part("bits_per_second")
     size_bytes = one.whole("size_bytes")
@@ -164,13 +164,13 @@ def _read_row(one: Part) -> LatencyRow:
     )
 
 
-def _read_figures(one: Part) -> MessageFigures:
+def _read_figures(one: DocumentPart) -> MessageFigures:
     counts = {name: one.whole(name) for name in COUNTS}
     known = {item.name: one.number_or_none(item.name) for item in fields(MessageFigures)}
     return MessageFigures(**{**known, **counts})  # type: ignore[arg-type]  # the names are those of the fields
 
 
-def _read_round(one: Part, size_bytes: int) -> RoundTrips:
+def _read_round(one: DocumentPart, size_bytes: int) -> RoundTrips:
     sent, received = one.whole_or_none("wire_sent_bytes"), one.whole_or_none("wire_received_bytes")
     return RoundTrips(
         size_bytes,

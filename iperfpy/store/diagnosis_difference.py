@@ -15,7 +15,7 @@ from iperfpy.diagnosis.finding import Cause, Finding
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate, format_size
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.finding_object import read_finding
 
 SIGMAS = 2.0
@@ -112,14 +112,14 @@ class _Side:
 def _findings(document: Mapping[str, Any]) -> dict[tuple[Direction, Cause], Finding]:
     """The findings by direction and cause; of two alike, the first one limits more."""
     found: dict[tuple[Direction, Cause], Finding] = {}
-    for part in Part(document).parts("diagnosis"):
+    for part in DocumentPart(document).parts("diagnosis"):
         one = read_finding(part)
         found.setdefault((one.direction, one.cause), one)
     return found
 
 
 def _capacities_of(document: Mapping[str, Any]) -> Iterator[tuple[Direction, Size]]:
-    for part in Part(document).parts("directions"):
+    for part in DocumentPart(document).parts("directions"):
         rate = part.number_or_none("capacity_bits_per_s")
         if rate is not None:
             error = part.number_or_none("capacity_error_bits_per_s") or 0.0

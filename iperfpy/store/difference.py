@@ -71,7 +71,7 @@ FIGURES = (
 """In the order of a group: the first one that both sides have decides the exit status 3."""
 
 
-class Verdict(enum.StrEnum):
+class ChangeVerdict(enum.StrEnum):
     """The result for one figure."""
 
     WORSE = "worse"
@@ -89,7 +89,7 @@ class FigureDifference:
     Parameters
     ----------
     first, second : median of each side, with its interval or the range
-    verdict : see `Verdict`
+    verdict : see `ChangeVerdict`
     absolute : the shift in the unit of the figure; None: too few runs
     shift : the shift in the form of the figure, which is a share of the first side or its unit
     p : of the exact test; None: one run a side, or too few
@@ -101,7 +101,7 @@ class FigureDifference:
     figure: Figure
     first: MedianInterval
     second: MedianInterval
-    verdict: Verdict
+    verdict: ChangeVerdict
     absolute: Shift | None = None
     shift: Shift | None = None
     p: float | None = None
@@ -134,7 +134,7 @@ class GroupDifference:
         """0: no regression; 1: a figure is worse; 3: the first figure cannot be told."""
         if any(one.fails for one in self.figures):
             return 1
-        return 3 if self.figures[0].verdict is Verdict.UNKNOWN else 0
+        return 3 if self.figures[0].verdict is ChangeVerdict.UNKNOWN else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,16 +215,18 @@ def _between_runs(
     further = further_runs(*values, bound or SHOWN_EFFECT)
     lacking = FEWEST_A_SIDE - min(map(len, values))
     if lacking > 0:
-        return FigureDifference(figure, first, second, Verdict.UNKNOWN, further=max(lacking, further or 0))
+        return FigureDifference(
+            figure, first, second, ChangeVerdict.UNKNOWN, further=max(lacking, further or 0)
+        )
     runs = compare_runs(*values)
     shift = _form(figure, runs.relative, runs.shift, first.median)
     limit = _limit(figure, first.median, bound or SHOWN_EFFECT)
     found = runs.p <= level
     verdict = _verdict(figure, shift, limit, found=found)
-    fails = verdict is Verdict.WORSE and (bound is None or abs(shift.value) >= limit)
-    if verdict is Verdict.WORSE and not fails and _reaches(figure, shift, limit):
-        verdict = Verdict.UNKNOWN  # a fall, but perhaps one that the user accepts
-    if verdict is Verdict.UNKNOWN:
+    fails = verdict is ChangeVerdict.WORSE and (bound is None or abs(shift.value) >= limit)
+    if verdict is ChangeVerdict.WORSE and not fails and _reaches(figure, shift, limit):
+        verdict = ChangeVerdict.UNKNOWN  # a fall, but perhaps one that the user accepts
+    if verdict is ChangeVerdict.UNKNOWN:
         further = max(1, further or 0)
     return FigureDifference(
         figure, first, second, verdict, runs.shift, shift, runs.p, fails=fails, further=further
@@ -241,7 +243,7 @@ def _within_one_run(
     """Compare one run a side by the interval series of the rate; other figures have none."""
     medians = median_interval(values[0]), median_interval(values[1])
     if figure is not FIGURES[0] or not first.series or not second.series:
-        return FigureDifference(figure, *medians, Verdict.UNKNOWN, further=FEWEST_A_SIDE - 1)
+        return FigureDifference(figure, *medians, ChangeVerdict.UNKNOWN, further=FEWEST_A_SIDE - 1)
     rtt_us = max((one.figures.get("rtt_us") or 0.0) for one in (first, second))
     block = block_length(min(first.interval_s, second.interval_s), rtt_us / 1e6)
     series = compare_series(first.series, second.series, block, SEED)
@@ -256,8 +258,8 @@ def _within_one_run(
         series.shift,
         shift,
         within_one_run=True,
-        fails=verdict is Verdict.WORSE,
-        further=FEWEST_A_SIDE - 1 if verdict is Verdict.UNKNOWN else None,
+        fails=verdict is ChangeVerdict.WORSE,
+        further=FEWEST_A_SIDE - 1 if verdict is ChangeVerdict.UNKNOWN else None,
     )
 
 
@@ -275,11 +277,11 @@ def _limit(figure: Figure, base: float, bound: float) -> float:
     return bound if figure.share else max(figure.least, bound * abs(base))
 
 
-def _verdict(figure: Figure, shift: Shift, limit: float, *, found: bool) -> Verdict:
+def _verdict(figure: Figure, shift: Shift, limit: float, *, found: bool) -> ChangeVerdict:
     """The verdict; `found`: True if the shift is beyond the noise."""
     if found and abs(shift.value) > figure.least:
-        return Verdict.BETTER if (shift.value > 0) == figure.more_is_better else Verdict.WORSE
-    return Verdict.UNKNOWN if not found and _reaches(figure, shift, limit) else Verdict.ALIKE
+        return ChangeVerdict.BETTER if (shift.value > 0) == figure.more_is_better else ChangeVerdict.WORSE
+    return ChangeVerdict.UNKNOWN if not found and _reaches(figure, shift, limit) else ChangeVerdict.ALIKE
 
 
 def _reaches(figure: Figure, shift: Shift, limit: float) -> bool:

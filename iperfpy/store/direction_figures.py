@@ -17,7 +17,7 @@ from typing import Any
 from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction
 from iperfpy.protocols.units import format_rate
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.run_index import TEST, About, path_signature
 
 BIDIRECTIONAL_SUFFIX = "_bidir_reverse"
@@ -79,7 +79,7 @@ def directions_of(document: Mapping[str, Any]) -> tuple[DirectionFigures, ...]:
     if not is_test(document):
         raise DocumentError("this is not the document of a test")
     try:
-        return tuple(_directions(Part(document)))
+        return tuple(_directions(DocumentPart(document)))
     except DAMAGE as error:
         raise DocumentError(f"the figures of the run cannot be read: {error}") from error
 
@@ -88,7 +88,7 @@ def about_test(document: Mapping[str, Any]) -> About:
     """The facts of a test for the index. Raises `DocumentError`."""
     found = directions_of(document)
     try:
-        return _about(Part(document), found)
+        return _about(DocumentPart(document), found)
     except DAMAGE as error:
         raise DocumentError(f"the start of the run cannot be read: {error}") from error
 
@@ -96,14 +96,14 @@ def about_test(document: Mapping[str, Any]) -> About:
 def started_at(document: Mapping[str, Any]) -> float:
     """Seconds since the epoch at which a run began; 0 if it failed before."""
     with contextlib.suppress(*DAMAGE):
-        stamp = Part(document).part("start").part("timestamp")
+        stamp = DocumentPart(document).part("start").part("timestamp")
         if "timemillisecs" in stamp.values:
             return stamp.unix_time("timemillisecs", 1000)
         return stamp.unix_time("timesecs")
     return 0.0
 
 
-def direction_value(document: Part) -> str:
+def direction_value(document: DocumentPart) -> str:
     """The value of `Direction` that a test was asked for."""
     start = document.part("start")
     if "direction" in start.values:
@@ -116,12 +116,12 @@ def direction_value(document: Part) -> str:
     return str((Direction.REVERSE if asked.flag("reverse", False) else Direction.FORWARD).value)
 
 
-def sends_here(document: Part, direction: Direction) -> bool:
+def sends_here(document: DocumentPart, direction: Direction) -> bool:
     """True if the end that wrote the document is the sender of a direction."""
     return (direction is Direction.FORWARD) == ("accepted_connection" not in document.part("start").values)
 
 
-def transport_name(start: Part) -> str:
+def transport_name(start: DocumentPart) -> str:
     """The transport of a test; iperf3's document names the protocol in capitals."""
     if "transport" in start.values:
         return start.text("transport")
@@ -131,7 +131,7 @@ def transport_name(start: Part) -> str:
 # -- parts
 
 
-def _directions(document: Part) -> Iterator[DirectionFigures]:
+def _directions(document: DocumentPart) -> Iterator[DirectionFigures]:
     start, end = document.part("start"), document.values.get("end")
     if "test_start" not in start.values or not isinstance(end, Mapping) or not end:
         return
@@ -139,15 +139,19 @@ def _directions(document: Part) -> Iterator[DirectionFigures]:
     both = wanted is Direction.BIDIRECTIONAL
     for direction in (Direction.FORWARD, Direction.REVERSE) if both else (wanted,):
         suffix = BIDIRECTIONAL_SUFFIX if both and direction is Direction.REVERSE else ""
-        figures = _figures(document, Part(end), direction, suffix)
+        figures = _figures(document, DocumentPart(end), direction, suffix)
         if figures is not None:
             yield figures
 
 
-def _figures(document: Part, end: Part, direction: Direction, suffix: str) -> DirectionFigures | None:
+def _figures(
+    document: DocumentPart, end: DocumentPart, direction: Direction, suffix: str
+) -> DirectionFigures | None:
     """The figures of one direction; None if the document has no rate of it."""
     sums = {
-        name: end.part(name + suffix) if isinstance(end.values.get(name + suffix), Mapping) else Part({})
+        name: end.part(name + suffix)
+        if isinstance(end.values.get(name + suffix), Mapping)
+        else DocumentPart({})
         for name in ("sum", "sum_sent", "sum_received")
     }
     sent, received = sums["sum_sent"], sums["sum_received"]
@@ -175,7 +179,7 @@ def _figures(document: Part, end: Part, direction: Direction, suffix: str) -> Di
     )
 
 
-def _with_congestion(name: str, sent: Part, end: Part) -> str:
+def _with_congestion(name: str, sent: DocumentPart, end: DocumentPart) -> str:
     """`tcp bbr`, or the name alone if it says the congestion control or that is not known."""
     for control in (sent.values.get("congestion"), end.values.get("sender_tcp_congestion")):
         if isinstance(control, str) and control and control != "none":
@@ -183,7 +187,7 @@ def _with_congestion(name: str, sent: Part, end: Part) -> str:
     return name
 
 
-def _rtt(sent: Part, end: Part, *, sends: bool) -> float | None:
+def _rtt(sent: DocumentPart, end: DocumentPart, *, sends: bool) -> float | None:
     """Mean round-trip time under load, microseconds. `sends`: this end is the sender."""
     for key in ("rtt_us_mean", "rtt_us"):
         if (mean := sent.number_or_none(key)) is not None:
@@ -193,12 +197,12 @@ def _rtt(sent: Part, end: Part, *, sends: bool) -> float | None:
     for stream in end.parts("streams", ()):
         sender = stream.values.get("sender")
         if isinstance(sender, Mapping) and sender.get("sender", sends) == sends:
-            mean = Part(sender).number_or_none("mean_rtt")
+            mean = DocumentPart(sender).number_or_none("mean_rtt")
             means += [mean] if mean else []
     return sum(means) / len(means) if means else None
 
 
-def _resent(start: Part, sent: Part) -> float | None:
+def _resent(start: DocumentPart, sent: DocumentPart) -> float | None:
     """Retransmissions as a share of the segments sent, per cent; iperf3's counts give segments of the MSS."""
     if (share := sent.number_or_none("retrans_percent")) is not None:
         return share
@@ -210,12 +214,12 @@ def _resent(start: Part, sent: Part) -> float | None:
     return 100 * count / (sent_bytes / size + count)
 
 
-def _loss(received: Part, whole: Part) -> float | None:
+def _loss(received: DocumentPart, whole: DocumentPart) -> float | None:
     found = (one.number_or_none(key) for one in (received, whole) for key in LOSSES)
     return next((share for share in found if share is not None), None)
 
 
-def _series(document: Part, suffix: str) -> tuple[tuple[float, ...], float]:
+def _series(document: DocumentPart, suffix: str) -> tuple[tuple[float, ...], float]:
     """bit/s of each interval that has a length and is not omitted, and their usual length in seconds."""
     sums = []
     for interval in document.parts("intervals", ()):
@@ -233,7 +237,7 @@ def _series(document: Part, suffix: str) -> tuple[tuple[float, ...], float]:
     return tuple(one.number("bits_per_second") for one in full), float(usual)
 
 
-def _about(document: Part, found: tuple[DirectionFigures, ...]) -> About:
+def _about(document: DocumentPart, found: tuple[DirectionFigures, ...]) -> About:
     start = document.part("start")
     peer = next((key for key in ("connecting_to", "accepted_connection") if key in start.values), "")
     connected = start.parts("connected", ())

@@ -13,7 +13,7 @@ LATEST_S = 253_370_764_800
 _NONE: Any = object()
 
 
-class Part:
+class DocumentPart:
     """Reads the values of one JSON object. Each method takes a key, and raises `ValueError` for a value of
     another type, or for a missing one that has no default.
 
@@ -80,15 +80,15 @@ class Part:
             return value
         return self.number(key)
 
-    def part(self, key: str) -> Part:
+    def part(self, key: str) -> DocumentPart:
         """An object."""
-        return Part(self._get(key, _NONE))
+        return DocumentPart(self._get(key, _NONE))
 
-    def parts(self, key: str, default: Sequence[Part] = _NONE) -> Sequence[Part]:
+    def parts(self, key: str, default: Sequence[DocumentPart] = _NONE) -> Sequence[DocumentPart]:
         """A list of objects."""
         if key not in self.values and default is not _NONE:
             return default
-        return [Part(each) for each in self._typed(key, _NONE, list)]
+        return [DocumentPart(each) for each in self._typed(key, _NONE, list)]
 
     def texts(self, key: str, default: tuple[str, ...] = _NONE) -> tuple[str, ...]:
         """A list of strings."""

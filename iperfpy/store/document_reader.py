@@ -33,7 +33,7 @@ from iperfpy.records import (
     Sample,
     ServerOutput,
 )
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.finding_object import read_finding
 from iperfpy.store.iperf3_document import INTERRUPTED
 from iperfpy.store.stored_transport import StoredSettings, StoredTransport, read_plugin
@@ -41,7 +41,8 @@ from iperfpy.store.stored_transport import StoredSettings, StoredTransport, read
 Json = Mapping[str, Any]
 
 DAMAGE = (KeyError, TypeError, ValueError)
-"""Raised by `Part`, by enumerations, and by the records, for a value that is missing or of another kind."""
+"""Raised by `DocumentPart`, by enumerations, and by the records, for a value that is missing or of another
+kind."""
 SUMS = ("sum", "sum_sent", "sum_received")
 END_KEYS = {
     "streams",
@@ -71,8 +72,8 @@ def read_start(document: Json, transport: Transport | None) -> RunStarted | None
     if "test_start" not in start:
         return None
     try:
-        read = Part(start)
-        return _start(Part(document), read, transport or _transport(read))
+        read = DocumentPart(start)
+        return _start(DocumentPart(document), read, transport or _transport(read))
     except TransportError as error:
         raise DocumentError(f"cannot read the settings of the run: {error}") from error
     except DAMAGE as error:
@@ -84,7 +85,7 @@ def read_intervals(document: Json, start: RunStarted) -> list[tuple[Row, ...]]:
     try:
         return [
             tuple(_interval_row(start, entry) for entry in interval.parts("streams"))
-            for interval in Part(document).parts("intervals", ())
+            for interval in DocumentPart(document).parts("intervals", ())
         ]
     except DAMAGE as error:
         raise _damaged("intervals", error) from error
@@ -97,7 +98,7 @@ def read_end(document: Json, start: RunStarted) -> RunEnded | None:
     # The prefix tells a test that its user ended from one that failed.
     error = str(document.get("error", ""))
     try:
-        end = Part(document).part("end")
+        end = DocumentPart(document).part("end")
         cpu = end.part("cpu_utilization_percent")
         return RunEnded(
             rows=tuple(_summary_row(start, entry) for entry in end.parts("streams")),
@@ -106,9 +107,9 @@ def read_end(document: Json, start: RunStarted) -> RunEnded | None:
             failed=bool(error) and not error.startswith(INTERRUPTED),
             extra={key: value for key, value in end.values.items() if key not in END_KEYS},
             warnings=end.texts("warnings", ()),
-            server_output=_server_output(Part(document)),
+            server_output=_server_output(DocumentPart(document)),
             latency=_latency(end.part("latency")),
-            findings=tuple(read_finding(one) for one in Part(document).parts("diagnosis", ())),
+            findings=tuple(read_finding(one) for one in DocumentPart(document).parts("diagnosis", ())),
         )
     except DAMAGE as wrong:
         raise _damaged("end", wrong) from wrong
@@ -118,7 +119,7 @@ def _damaged(part: str, error: Exception) -> DocumentError:
     return DocumentError(f"the {part} of the run cannot be read: {type(error).__name__} {error}")
 
 
-def _transport(start: Part) -> Transport:
+def _transport(start: DocumentPart) -> Transport:
     """The registered transport of the run, or the one that the document describes. Raises `TransportError`
     if there is neither."""
     name = start.text("transport")
@@ -127,7 +128,7 @@ def _transport(start: Part) -> Transport:
     return transport_named(name)
 
 
-def _start(document: Part, start: Part, transport: Transport) -> RunStarted:
+def _start(document: DocumentPart, start: DocumentPart, transport: Transport) -> RunStarted:
     plan = _plan(document, start, transport)
     role = Role(start.text("role"))
     peer = start.part("connecting_to" if role is Role.CLIENT else "accepted_connection")
@@ -145,7 +146,7 @@ def _start(document: Part, start: Part, transport: Transport) -> RunStarted:
     )
 
 
-def _plan(document: Part, start: Part, transport: Transport) -> Plan:
+def _plan(document: DocumentPart, start: DocumentPart, transport: Transport) -> Plan:
     asked = start.part("test_start")
     return Plan(
         transport=transport.name,
@@ -171,7 +172,7 @@ def _plan(document: Part, start: Part, transport: Transport) -> Plan:
     )
 
 
-def _settings(transport: Transport, stored: Part) -> Settings:
+def _settings(transport: Transport, stored: DocumentPart) -> Settings:
     """The settings of a run; those that this version does not know are left out."""
     if isinstance(transport, StoredTransport):
         return StoredSettings(dict(stored.values))
@@ -179,7 +180,7 @@ def _settings(transport: Transport, stored: Part) -> Settings:
     return transport.settings(**{name: value for name, value in stored.values.items() if name in known})
 
 
-def _connected(start: Part, plan: Plan) -> tuple[ConnectedStream, ...]:
+def _connected(start: DocumentPart, plan: Plan) -> tuple[ConnectedStream, ...]:
     """The data streams. Buffers and segment size are stored for the first one only."""
     return tuple(
         ConnectedStream(
@@ -196,11 +197,11 @@ def _connected(start: Part, plan: Plan) -> tuple[ConnectedStream, ...]:
     )
 
 
-def _address(entry: Part, end: str) -> SocketAddress:
+def _address(entry: DocumentPart, end: str) -> SocketAddress:
     return (entry.text(f"{end}_host"), entry.whole(f"{end}_port"))
 
 
-def _interval_row(start: RunStarted, entry: Part) -> Row:
+def _interval_row(start: RunStarted, entry: DocumentPart) -> Row:
     """A row of one stream. The entry has the figures of both ends under keys that only one of them uses."""
     own = Side(entry.text("side"))
     other = Side.RECEIVER if own is Side.SENDER else Side.SENDER
@@ -214,7 +215,7 @@ def _interval_row(start: RunStarted, entry: Part) -> Row:
     )
 
 
-def _summary_row(start: RunStarted, entry: Part) -> Row:
+def _summary_row(start: RunStarted, entry: DocumentPart) -> Row:
     """A row of the whole test. At least one end's object is there; `sender` in it names the local end."""
     ends = {side: entry.part(side.value) for side in Side if side.value in entry.values}
     if not ends:
@@ -228,7 +229,7 @@ def _summary_row(start: RunStarted, entry: Part) -> Row:
     )
 
 
-def _sample(metrics: Sequence[Metric], side: Side, period: Part, figures: Part) -> Sample:
+def _sample(metrics: Sequence[Metric], side: Side, period: DocumentPart, figures: DocumentPart) -> Sample:
     """Read a sample: its times and bytes from `period`, its metrics from `figures`."""
     keys = [key for metric in metrics if metric.side is side for key in metric.keys]
     return Sample(
@@ -242,14 +243,14 @@ def _sample(metrics: Sequence[Metric], side: Side, period: Part, figures: Part) 
     )
 
 
-def _latency(stored: Part) -> Latency:
+def _latency(stored: DocumentPart) -> Latency:
     names = [field.name for field in dataclasses.fields(Latency) if field.name != "responsiveness"]
     return Latency(
         **{name: stored.number_or_none(name) for name in names}, responsiveness=_responsiveness(stored)
     )
 
 
-def _responsiveness(stored: Part) -> Responsiveness:
+def _responsiveness(stored: DocumentPart) -> Responsiveness:
     """The halves of the responsiveness. A document without them has another figure under that name: 60 s over
     the loaded round-trip time."""
     if "loaded_responsiveness_rpm" not in stored.values:
@@ -264,7 +265,7 @@ def _responsiveness(stored: Part) -> Responsiveness:
     )
 
 
-def _server_output(document: Part) -> ServerOutput:
+def _server_output(document: DocumentPart) -> ServerOutput:
     """The report of the server: text, or a document."""
     if document.values.get("server_output_text"):
         return document.text("server_output_text")

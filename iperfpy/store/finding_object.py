@@ -6,7 +6,7 @@ from typing import Any
 
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.plan import Direction
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 
 
 def finding_object(one: Finding) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def finding_object(one: Finding) -> dict[str, Any]:
     }
 
 
-def read_finding(stored: Part) -> Finding:
+def read_finding(stored: DocumentPart) -> Finding:
     """The finding that was stored. Raises `ValueError` for a value that is missing or of another kind."""
     evidence = stored.part("evidence")
     figures = {key: evidence.figure(key) for key in evidence.values}

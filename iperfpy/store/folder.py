@@ -3,7 +3,7 @@
     results/20261129-152657.json     the document that -J prints, with the key `stored`
     results/index.jsonl              a line per run, see `run_index`
 
-    document, About --save--> Entry          entries() --> Listing          find("last") --> Path
+    document, About --save--> IndexEntry     entries() --> Listing          find("last") --> Path
 
 The name of a run is the time at which it began, UTC, so that names sort by time; a second run of the same
 second gets "-2". A document appears under its name when it is whole.
@@ -28,7 +28,7 @@ from iperfpy.options import RESULTS, RESULTS_VARIABLE
 from iperfpy.protocols.units import counted
 from iperfpy.protocols.whole_file import read_whole
 from iperfpy.records import finite
-from iperfpy.store.run_index import INDEX, About, Entry, append, read
+from iperfpy.store.run_index import INDEX, About, IndexEntry, append, read
 
 STORED = "stored"
 """Key of a document for the facts that only a stored one has: `id` and `kind`."""
@@ -45,7 +45,7 @@ Json = Mapping[str, Any]
 class Listing:
     """The runs of a folder, the oldest first, and a sentence for each fault of the index."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexEntry, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -60,7 +60,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str] = "") -> None:
         self.path = Path(path or os.environ.get(RESULTS_VARIABLE, "") or RESULTS)
 
-    def save(self, document: Json, about: About) -> Entry:
+    def save(self, document: Json, about: About) -> IndexEntry:
         """Write a document and its line of the index; the folder is made if there is none.
 
         Parameters
@@ -69,7 +69,7 @@ class Folder:
 
         Returns
         -------
-        Entry
+        IndexEntry
             `document_path` gives its file.
 
         Raises
@@ -98,7 +98,7 @@ class Folder:
                 with contextlib.suppress(OSError):  # it has files of another program by now
                     folder.rmdir()
 
-    def document_path(self, entry: Entry) -> Path:
+    def document_path(self, entry: IndexEntry) -> Path:
         """The file of a run."""
         return self.path / f"{entry.id}.json"
 
@@ -180,7 +180,7 @@ class Folder:
             return sorted(one[:-5] for one in os.listdir(self.path) if _NAMED.fullmatch(one))
         return []
 
-    def _write(self, document: Json, about: About) -> Entry:
+    def _write(self, document: Json, about: About) -> IndexEntry:
         """Write the document under a new name."""
         with self._temporary() as (descriptor, temporary):
             for name in _free_names(self.path, about.unix_time):
@@ -192,7 +192,7 @@ class Folder:
                     file.write(text + "\n")
                 os.fsync(descriptor)
                 if _named(temporary, self.path / f"{name}.json"):
-                    return Entry(name, about)
+                    return IndexEntry(name, about)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
 
     @contextlib.contextmanager
@@ -228,13 +228,13 @@ def read_document(path: Path) -> dict[str, Any]:
 _NAMED = re.compile(r"\d{8}-\d{6}(-\d+)?\.json")
 
 
-def _likeness(entry: Entry) -> tuple[object, ...]:
+def _likeness(entry: IndexEntry) -> tuple[object, ...]:
     """The facts that comparable runs have in common. This end's address may have changed."""
     about = entry.about
     return about.kind, about.hosts[-1:], about.transports, about.directions
 
 
-def _order(entry: Entry) -> tuple[str, int]:
+def _order(entry: IndexEntry) -> tuple[str, int]:
     """Sorts by name, and "-10" after "-9"."""
     second, number = entry.id[:15], entry.id[16:]
     return second, int(number) if number.isdigit() else 0

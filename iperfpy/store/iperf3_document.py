@@ -232,8 +232,8 @@ def _test_start(start: RunStarted) -> Json:
         "protocol": plan.transport.upper(),
         "num_streams": plan.parallel,
         "blksize": plan.block_bytes,
-        "omit": whole(plan.omit_us / 1e6),
-        "duration": whole(plan.duration_us / 1e6),
+        "omit": int_if_whole(plan.omit_us / 1e6),
+        "duration": int_if_whole(plan.duration_us / 1e6),
         "bytes": plan.total_bytes,
         "blocks": plan.total_blocks,
         "reverse": int(plan.direction is Direction.REVERSE),
@@ -241,13 +241,13 @@ def _test_start(start: RunStarted) -> Json:
         "target_bitrate": plan.rate_bps,
         "bidir": int(plan.direction is Direction.BIDIRECTIONAL),
         "fqrate": plan.fq_rate_bps,
-        "interval": whole(plan.interval_us / 1e6),
+        "interval": int_if_whole(plan.interval_us / 1e6),
         "gso": offload,
         "gro": offload,
     }
 
 
-def whole(value: float) -> int | float:
+def int_if_whole(value: float) -> int | float:
     """Give an int if the number is one, as iperf3 prints it."""
     return int(value) if value == int(value) else value
 

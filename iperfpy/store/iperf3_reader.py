@@ -17,7 +17,7 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import SPREADS, Kind, Side
 from iperfpy.protocols.registry import transports
 from iperfpy.store.direction_figures import DAMAGE, direction_value, sends_here, transport_name
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ def is_iperf3s(document: Mapping[str, Any]) -> bool:
 def as_ours(document: Mapping[str, Any]) -> Json:
     """The document with the keys of iperfpy. Raises `DocumentError` if it is damaged, or of a protocol that
     no transport speaks."""
-    whole = Part(document)
+    whole = DocumentPart(document)
     try:
         name = transport_name(whole.part("start"))
         spoken = (one for one in transports().values() if one.iperf3.key and one.iperf3.key == name)
@@ -48,7 +48,7 @@ def as_ours(document: Mapping[str, Any]) -> Json:
 class _Translation:
     """The translation of one document; each method raises `ValueError` for a damaged part."""
 
-    def __init__(self, whole: Part, transport: Transport) -> None:
+    def __init__(self, whole: DocumentPart, transport: Transport) -> None:
         self._whole, self._transport = whole, transport
         self._start = whole.part("start")
         self._both = direction_value(whole) == Direction.BIDIRECTIONAL.value
@@ -105,36 +105,36 @@ class _Translation:
         streams = intervals[0].parts("streams") if intervals else ()
         return {one.whole("socket"): self._sends(one) for one in streams}
 
-    def _sends(self, entry: Part) -> bool:
+    def _sends(self, entry: DocumentPart) -> bool:
         """True if this end sends on the stream of an entry. iperf3 before 3.7 does not say it."""
         way = Direction(direction_value(self._whole))
         return entry.flag("sender", sends_here(self._whole, Direction.FORWARD if self._both else way))
 
-    def _place(self, entry: Part) -> Json:
+    def _place(self, entry: DocumentPart) -> Json:
         """The keys of a stream: its number and its direction."""
         forward = self._sends(entry) == sends_here(self._whole, Direction.FORWARD)
         direction = Direction.FORWARD if forward else Direction.REVERSE
         return {"stream": self._ids[entry.whole("socket")], "direction": direction.value}
 
-    def _interval(self, entry: Part) -> Json:
+    def _interval(self, entry: DocumentPart) -> Json:
         side = Side.SENDER if self._sends(entry) else Side.RECEIVER
         own = {**self._place(entry), "side": side.value, "peer": None}
         return {"omitted": False, **entry.values, **own, **dict(self._figures(entry, side))}
 
-    def _ended(self, end: Part) -> Json:
+    def _ended(self, end: DocumentPart) -> Json:
         return {
             **end.values,
             "streams": [dict(self._summary(one)) for one in end.parts("streams")],
             "latency": {},
         }
 
-    def _summary(self, stream: Part) -> Iterator[tuple[str, Json]]:
+    def _summary(self, stream: DocumentPart) -> Iterator[tuple[str, Json]]:
         """The objects of both ends of a stream."""
         merged_as = self._transport.iperf3.merged_as
         merged = stream.part(merged_as) if merged_as and merged_as in stream.values else None
         for side in Side:
             if merged is not None:
-                entry = Part({**merged.values, "bytes": self._arrived(merged, side)})
+                entry = DocumentPart({**merged.values, "bytes": self._arrived(merged, side)})
             elif side.value in stream.values:
                 entry = stream.part(side.value)
             else:
@@ -148,13 +148,15 @@ class _Translation:
                     {**entry.values, **self._place(entry), **figures, "sender": self._sends(entry)},
                 )
 
-    def _arrived(self, merged: Part, side: Side) -> int:
+    def _arrived(self, merged: DocumentPart, side: Side) -> int:
         """Bytes of one end, from iperf3's object of both ends: those that were sent, without the lost."""
         sent = merged.whole("bytes")
         count, lost = (merged.number_or_none(key) or 0 for key in ("packets", "lost_packets"))
         return sent if side is Side.SENDER or not count else round(sent * (1 - lost / count))
 
-    def _figures(self, entry: Part, side: Side, *, summary: bool = False) -> Iterator[tuple[str, Any]]:
+    def _figures(
+        self, entry: DocumentPart, side: Side, *, summary: bool = False
+    ) -> Iterator[tuple[str, Any]]:
         """Our keys of the metrics that iperf3 has as well."""
         for metric in self._transport.metrics:
             if metric.side is not side or not metric.iperf3:

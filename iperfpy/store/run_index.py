@@ -21,7 +21,7 @@ from typing import Any
 
 from iperfpy.protocols.operating_system import lock_file, unlock_file
 from iperfpy.records import finite
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 
 KINDS = TEST, DIAGNOSE, COMPARE, LATENCY = "test", "diagnose", "compare", "latency"
 """The commands that keep their results."""
@@ -67,7 +67,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """A line of the index: the name of the run, and the facts."""
 
     id: str
@@ -78,7 +78,7 @@ class Entry:
         return json.dumps(record_of(self), separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def record_of(entry: Entry) -> dict[str, Any]:
+def record_of(entry: IndexEntry) -> dict[str, Any]:
     """The object of a line: JSON values."""
     about = entry.about
     record: dict[str, Any] = {
@@ -113,7 +113,7 @@ def time_text(unix_time: float) -> str:
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def append(path: Path, entry: Entry) -> None:
+def append(path: Path, entry: IndexEntry) -> None:
     """Add a line to the index. Raises OSError if it is lost; no part of it stays then."""
     data = entry.line()
     # Reading is for the end of the last line; appending is atomic with regard to other processes.
@@ -135,12 +135,12 @@ def append(path: Path, entry: Entry) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> tuple[list[Entry], list[int]]:
+def read(path: Path) -> tuple[list[IndexEntry], list[int]]:
     """The entries in the order of the file, and the numbers of the lines (from 1) that are not entries.
 
     A file that does not exist has no entries. Raises OSError if it cannot be read.
     """
-    entries: list[Entry] = []
+    entries: list[IndexEntry] = []
     bad: list[int] = []
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         for number, line in enumerate(file.read(MOST_BYTES).split(b"\n"), 1):
@@ -155,9 +155,9 @@ def read(path: Path) -> tuple[list[Entry], list[int]]:
     return entries, bad
 
 
-def entry_of(stored: Any) -> Entry:
+def entry_of(stored: Any) -> IndexEntry:
     """The entry of one line. Raises ValueError for a line of another kind."""
-    part = Part(stored)
+    part = DocumentPart(stored)
     headline = part.part("headline")
     name = part.text("id")
     if not name or name != os.path.basename(name) or name.startswith("."):
@@ -175,7 +175,7 @@ def entry_of(stored: Any) -> Entry:
         title=part.text("title", ""),
         error=part.text("error", ""),
     )
-    return Entry(name, about)
+    return IndexEntry(name, about)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
 from iperfpy.sampling.message_figures import percentile
 from iperfpy.store.direction_figures import DirectionFigures, directions_of, is_test
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.folder import STORED
 from iperfpy.store.run_index import COMPARE, DIAGNOSE, LATENCY, TEST
 
@@ -116,7 +116,7 @@ def _sample(one: DirectionFigures, *, both: bool) -> RunSample:
 def _samples_of_comparison(document: Mapping[str, Any]) -> tuple[RunSample, ...]:
     """A sample per test, and per round of messages, that did not fail. Raises `DocumentError`."""
     try:
-        whole = Part(document)
+        whole = DocumentPart(document)
         tests, rounds = (
             [one for one in whole.parts(name, ()) if not one.text("error", "")]
             for name in ("tests", "messages")
@@ -126,7 +126,7 @@ def _samples_of_comparison(document: Mapping[str, Any]) -> tuple[RunSample, ...]
         raise DocumentError(f"the tests of the comparison cannot be read: {error}") from error
 
 
-def _test_sample(one: Part) -> RunSample:
+def _test_sample(one: DocumentPart) -> RunSample:
     figures = {
         "bits_per_second": one.number_or_none("steady_bits_per_second"),
         "rtt_us": one.part("rtt_us").number_or_none("p50"),
@@ -137,7 +137,7 @@ def _test_sample(one: Part) -> RunSample:
     return RunSample(group, figures)
 
 
-def _message_sample(one: Part) -> RunSample:
+def _message_sample(one: DocumentPart) -> RunSample:
     times = [float(value) for value in one.values.get("round_trip_us", ()) if type(value) in (int, float)]
     return RunSample(Group(one.text("contender"), Direction.BIDIRECTIONAL), message_figures(times))
 
@@ -145,13 +145,13 @@ def _message_sample(one: Part) -> RunSample:
 def _samples_of_messages(document: Mapping[str, Any]) -> tuple[RunSample, ...]:
     """A sample per row and round that did not fail. Raises `DocumentError`."""
     try:
-        rows = [one for one in Part(document).parts("rows") if not one.text("error", "")]
+        rows = [one for one in DocumentPart(document).parts("rows") if not one.text("error", "")]
         return tuple(_round_sample(row, one) for row in rows for one in row.parts("rounds"))
     except (KeyError, TypeError, ValueError) as error:
         raise DocumentError(f"the message tests cannot be read: {error}") from error
 
 
-def _round_sample(row: Part, one: Part) -> RunSample:
+def _round_sample(row: DocumentPart, one: DocumentPart) -> RunSample:
     """One round of a row: percentiles of the answered messages, and the share of the others."""
     load, direction = row.part("load").text("name"), row.part("load").values.get("direction")
     parts = (f"{row.whole('size_bytes')} bytes", f"{row.number('messages_per_s'):g}/s", load, direction)

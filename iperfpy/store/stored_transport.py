@@ -17,7 +17,7 @@ from iperfpy.protocols.contract import Iperf3Mapping, Transport
 from iperfpy.protocols.metrics import Metric
 from iperfpy.protocols.registry import built_in_transports
 from iperfpy.protocols.settings import Settings
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 
 Json = dict[str, Any]
 
@@ -75,7 +75,7 @@ def plugin_of(transport: Transport) -> Json:
     return {"plugin": transport.stored if isinstance(transport, StoredTransport) else _object(transport)}
 
 
-def read_plugin(name: str, stored: Part) -> StoredTransport:
+def read_plugin(name: str, stored: DocumentPart) -> StoredTransport:
     """The transport that a document describes. Raises `ValueError` for a value of another kind."""
     _metrics(stored)
     return _made(name, dict(stored.values))
@@ -100,7 +100,7 @@ def _metric_object(metric: Metric) -> Json:
 
 
 def _made(name: str, stored: Json) -> StoredTransport:
-    part = Part(stored)
+    part = DocumentPart(stored)
     iperf3 = part.part("iperf3")
     contents = {
         "name": name,
@@ -113,11 +113,11 @@ def _made(name: str, stored: Json) -> StoredTransport:
     return kind()
 
 
-def _metrics(stored: Part) -> tuple[Metric, ...]:
+def _metrics(stored: DocumentPart) -> tuple[Metric, ...]:
     return tuple(_metric(part) for part in stored.parts("metrics"))
 
 
-def _metric(stored: Part) -> Metric:
+def _metric(stored: DocumentPart) -> Metric:
     """A metric; each of its fields is read by the type of its default."""
     values: dict[str, Any] = {"key": stored.text("key")}
     readers: dict[type, Callable[[str], Any]] = {

@@ -48,7 +48,7 @@ from iperfpy.protocols.datagrams.idle_reads import IdleReads
 from iperfpy.protocols.datagrams.loop_share import Share, Shares
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
 from iperfpy.protocols.datagrams.port_relay import PortRelay
-from iperfpy.protocols.datagrams.server_session import Peer, Session
+from iperfpy.protocols.datagrams.server_session import Peer, ServerSession
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.operating_system import can_share_ports
 from iperfpy.protocols.path_events import Sign
@@ -70,7 +70,7 @@ log = logging.getLogger(__name__)
 
 async def accept_path(
     stream: Stream, port: ServerPort, opens: Opens | None = None, *, opaque: bool = False
-) -> Session:
+) -> ServerSession:
     """Wait for the client's end of `stream` on the server's one UDP port, at the address and port number of
     its TCP listener. Waits without limit: the caller sets the deadline.
 
@@ -118,7 +118,7 @@ class _Announcement(NamedTuple):
 
     conv: int
     client: ClientEnd
-    future: asyncio.Future[Session]
+    future: asyncio.Future[ServerSession]
     verifier: Verifier | None = None
     opens: Opens | None = None
     owns: bool = False
@@ -140,7 +140,7 @@ class SharedPort:
         self._expected: dict[int, _Announcement] = {}
         self._expected_first: list[_Announcement] = []
         self._peers: dict[Addresses, Peer] = {}
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, ServerSession] = {}
         self._linger = 0
         self._idle = IdleReads()
         self._shares = Shares(asyncio.get_running_loop().call_soon)
@@ -178,7 +178,7 @@ class SharedPort:
 
     # ------------------------------------------------------------------ announcing
 
-    def expect(self, conv: int, client: ClientEnd, *, opaque: bool = False) -> asyncio.Future[Session]:
+    def expect(self, conv: int, client: ClientEnd, *, opaque: bool = False) -> asyncio.Future[ServerSession]:
         """Announce a session by its conv. Cancel the future to take the announcement back.
 
         Raises
@@ -197,7 +197,7 @@ class SharedPort:
         future.add_done_callback(lambda done: self._withdraw(conv) if done.cancelled() else None)
         return future
 
-    def expect_from(self, client: ClientEnd, opens: Opens) -> asyncio.Future[Session]:
+    def expect_from(self, client: ClientEnd, opens: Opens) -> asyncio.Future[ServerSession]:
         """Announce a session without a conv. It begins with a datagram from the client's host for which
         `opens` is true and that belongs to no other session; of several announcements for one host, the first
         wins."""
@@ -206,7 +206,7 @@ class SharedPort:
         future.add_done_callback(lambda _: self._forget_answered())
         return future
 
-    def _announce(self) -> asyncio.Future[Session]:
+    def _announce(self) -> asyncio.Future[ServerSession]:
         self._pump.read(self._read_waiting)
         return asyncio.get_running_loop().create_future()
 
@@ -247,7 +247,7 @@ class SharedPort:
     # ------------------------------------------------------------------ receiving
 
     def _read_waiting(self) -> None:
-        delivered: dict[Session, None] = {}
+        delivered: dict[ServerSession, None] = {}
         expecting, strange_batches = self.is_expecting(), 0
         # All data of a client that has moved comes here until its proof does, with the proof among it.
         known_hosts = {remote[0] for remote, _ in self._peers}
@@ -275,7 +275,7 @@ class SharedPort:
         batch: DatagramBatch,
         remote: SocketAddress,
         local: SocketAddress,
-        delivered: dict[Session, None],
+        delivered: dict[ServerSession, None],
     ) -> None:
         """Deliver each datagram of `batch` to its session, and add those sessions to `delivered`."""
         # A session without a conv also gets the datagrams queued here before its socket was connected.
@@ -315,7 +315,7 @@ class SharedPort:
         convs = {*self._expected, *self._sessions}
         return convs | {tag_of(conv) for conv in convs}
 
-    def _session_of(self, conv: int, part: DatagramBatch, addresses: Addresses) -> Session | None:
+    def _session_of(self, conv: int, part: DatagramBatch, addresses: Addresses) -> ServerSession | None:
         """The session that gets `part`; None: it is dropped, perhaps after a challenge to its sender."""
         session = self._sessions.get(conv)
         if session is not None and session.peer.addresses == addresses:
@@ -344,7 +344,7 @@ class SharedPort:
             return None
         return self._admit(announcement, bytes(part.data[: min(CONV_BYTES, part.size)]), addresses)
 
-    def _owner(self, conv: int) -> _Announcement | Session | None:
+    def _owner(self, conv: int) -> _Announcement | ServerSession | None:
         """The announcement or the session of that conv."""
         return self._expected.get(conv) or self._sessions.get(conv)
 
@@ -374,14 +374,16 @@ class SharedPort:
             remote, local = addresses
             self._socket.send_now(verifier.challenge(addresses), remote, local)
 
-    def _take_proof(self, owner: _Announcement | Session, part: DatagramBatch, addresses: Addresses) -> None:
+    def _take_proof(
+        self, owner: _Announcement | ServerSession, part: DatagramBatch, addresses: Addresses
+    ) -> None:
         """Admit or move the session that a proof in `part` belongs to, or challenge the sender."""
         verifier = owner.verifier
-        if verifier is None or (isinstance(owner, Session) and owner.peer.addresses == addresses):
+        if verifier is None or (isinstance(owner, ServerSession) and owner.peer.addresses == addresses):
             return
         if not any(verifier.accepts(bytes(datagram), addresses) for datagram in part):
             self._challenge(verifier, part, addresses)
-        elif isinstance(owner, Session):
+        elif isinstance(owner, ServerSession):
             self._move(owner.peer, addresses)
         else:
             self._admit(owner, b"", addresses)
@@ -406,7 +408,9 @@ class SharedPort:
 
     # ------------------------------------------------------------------ sessions
 
-    def _admit(self, announcement: _Announcement, opening: bytes, addresses: Addresses) -> Session | None:
+    def _admit(
+        self, announcement: _Announcement, opening: bytes, addresses: Addresses
+    ) -> ServerSession | None:
         """Open an announced session; None if that cannot be: its future then has the error."""
         conv, client, future, verifier, _, owns = announcement
         self._expected.pop(conv, None)
@@ -424,7 +428,7 @@ class SharedPort:
         except TransportError as error:
             future.set_exception(error)
             return None
-        session = Session(conv, peer, opening, verifier)
+        session = ServerSession(conv, peer, opening, verifier)
         if conv != NO_CONV:
             self._sessions[conv] = session
         if owns:
@@ -447,7 +451,7 @@ class SharedPort:
         peer = self._peers[remote, local] = Peer(self, sock, (remote, local), share, relay)
         return peer
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: ServerSession) -> None:
         """Forget a closed session, and close its peer's socket with the last one."""
         peer = session.peer
         self._sessions.pop(session.conv, None)
@@ -461,7 +465,7 @@ class SharedPort:
         self._pause_if_idle()
 
 
-async def _fetched(future: asyncio.Future[Session]) -> Session:
+async def _fetched(future: asyncio.Future[ServerSession]) -> ServerSession:
     """The session of `future`. A session that came in the same turn of the event loop in which its waiter was
     cancelled is closed here: its waiter no longer can."""
     try:

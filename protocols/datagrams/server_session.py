@@ -1,7 +1,7 @@
 """The sessions of the server's UDP port: a socket per sender, and a `DatagramPath` for each stream on it.
 
-    Peer       one sender, and the socket that is connected to it; reads it, and hands batches to its sessions
-    Session    one stream
+    Peer            one sender, and the socket connected to it; reads it, and hands batches to its sessions
+    ServerSession   one stream
 
 The port itself, which opens and moves them, is server_port.py.
 """
@@ -43,7 +43,7 @@ class Hub(Protocol):
         batch: DatagramBatch,
         remote: SocketAddress,
         local: SocketAddress,
-        delivered: dict[Session, None],
+        delivered: dict[ServerSession, None],
     ) -> None:
         """Deliver each datagram of `batch` to its session, and add those sessions to `delivered`."""
 
@@ -53,7 +53,7 @@ class Hub(Protocol):
     def wait_writable(self, callback: Callable[[], None]) -> None:
         """Call `callback()` once, when the port has room."""
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: ServerSession) -> None:
         """Forget a closed session."""
 
 
@@ -84,8 +84,8 @@ class Peer:
         self.socket = sock
         self.pump = Pump(sock)
         self.addresses = addresses
-        self.sessions: dict[int, Session] = {}
-        self.owner: Session | None = None
+        self.sessions: dict[int, ServerSession] = {}
+        self.owner: ServerSession | None = None
         self.socket_taken = False
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
@@ -111,7 +111,7 @@ class Peer:
     def _read(self) -> None:
         """Deliver a bounded number of batches, and no more than is one turn's work."""
         share, shared, (remote, local) = self.share, self.shared, self.addresses
-        delivered: dict[Session, None] = {}
+        delivered: dict[ServerSession, None] = {}
         for _ in range(BATCHES_PER_WAKE):
             if self.pump.closed or share.is_spent:
                 break
@@ -134,7 +134,7 @@ class Peer:
             session.drained()
         self.pump.settle()
 
-    def _sole_session(self, batch: DatagramBatch) -> Session | None:
+    def _sole_session(self, batch: DatagramBatch) -> ServerSession | None:
         """The one session that `batch` can belong to, found without a look at every datagram."""
         if self.owner is not None:
             # The proof of an address may be that of another stream: the port looks at each.
@@ -164,7 +164,7 @@ class Peer:
                 session.close()
 
 
-class Session:
+class ServerSession:
     """The server's `DatagramPath`.
 
     Attributes
@@ -231,7 +231,7 @@ class Session:
         StreamPeerError
             When another session has the same sender.
         """
-        peer, delivered = self.peer, dict[Session, None]()
+        peer, delivered = self.peer, dict[ServerSession, None]()
         if len(peer.sessions) > 1:
             raise StreamPeerError(f"{plain_host(self.remote_address[0])} opens two streams from one UDP port")
         peer.socket_taken = True

@@ -36,10 +36,10 @@ class Visited(Protocol):
         """Do what is due, a bounded amount at once. Raises nothing."""
 
 
-class Rounds:
+class StreamRounds:
     """The visits to the streams of one event loop."""
 
-    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds]] = WeakKeyDictionary()
+    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, StreamRounds]] = WeakKeyDictionary()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -53,7 +53,7 @@ class Rounds:
         self._senders: set[Visited] = set()
 
     @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> Rounds:
+    def of(cls, loop: asyncio.AbstractEventLoop) -> StreamRounds:
         """The rounds of `loop`."""
         rounds = cls._of_loops.get(loop)
         if rounds is None:

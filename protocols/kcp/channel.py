@@ -25,7 +25,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.path_mtu import headers_to
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.datagrams.stream_rounds import Rounds
+from iperfpy.protocols.datagrams.stream_rounds import StreamRounds
 from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.kcp import engine_factory, kcp_metrics
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
@@ -172,7 +172,7 @@ class KcpChannel(Channel):
         loop = asyncio.get_running_loop()
         self._feeder = LoadFeeder(engine)
         self._size = PathSize(engine, path)
-        self._rounds = Rounds.of(loop)
+        self._rounds = StreamRounds.of(loop)
         self._arrivals = _Arrivals(engine, path)
         self._buffers = BufferSizes(engine, settings.socket_buffer, sends=sends)
         self._outlet = _Outlet(path, self._pump)

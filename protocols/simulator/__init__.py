@@ -28,7 +28,7 @@ from iperfpy.protocols.simulator.path import (
     wire_bytes,
 )
 from iperfpy.protocols.simulator.rate_trace import RateTrace
-from iperfpy.protocols.simulator.simulation import Endpoint, Flow, Host, Port, Simulation
+from iperfpy.protocols.simulator.simulation import Endpoint, Host, Port, SimulatedFlow, Simulation
 from iperfpy.protocols.simulator.truth import Truth
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "Change",
     "CoDel",
     "Endpoint",
-    "Flow",
     "Host",
     "Link",
     "Lumps",
@@ -49,6 +48,7 @@ __all__ = [
     "RateWalk",
     "SecondWay",
     "Silent",
+    "SimulatedFlow",
     "Simulation",
     "Truth",
     "bdp_bytes",

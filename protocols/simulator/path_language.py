@@ -67,20 +67,20 @@ _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _SEPARATOR = re.compile(r"[,\s]|%(?=[0-9A-Fa-f]{2})", re.ASCII)
 
 
-class PathError(ValueError):
+class PathTextError(ValueError):
     """A text describes no path. The message names the item, and the values that its key accepts."""
 
 
 def parse(text: str) -> tuple[Path, Path]:
     """Read a path; return the way towards the far end and the way back, with events as their changes.
 
-    Raises PathError.
+    Raises PathTextError.
     """
     stages: dict[int, list[_Item]] = {0: []}
     for item in _items(text):
         stages.setdefault(item.at_us, []).append(item)
     if len(stages) > MOST_EVENTS:
-        raise PathError(f"a path has at most {MOST_EVENTS} times of events, not {len(stages)}")
+        raise PathTextError(f"a path has at most {MOST_EVENTS} times of events, not {len(stages)}")
     ways = {way: _Way(way) for way in WAYS}
     paths: dict[str, Path] = {}
     changes: dict[str, list[Change]] = {way: [] for way in WAYS}
@@ -167,7 +167,7 @@ class _Item:
 def _items(text: str) -> Iterator[_Item]:
     """Read all items, in the order of the text."""
     if len(text) > LONGEST_TEXT:
-        raise PathError(f"a path has at most {LONGEST_TEXT} characters, not {len(text)}")
+        raise PathTextError(f"a path has at most {LONGEST_TEXT} characters, not {len(text)}")
     at_us, way, first = 0, "", True
     seen: set[tuple[int, str, str]] = set()
     traces: set[str] = set()
@@ -182,7 +182,7 @@ def _items(text: str) -> Iterator[_Item]:
             continue
         if rest.startswith(f"{_PRESET}="):
             if way or any(seen_us == at_us for seen_us, _, _ in seen):
-                raise PathError(f"{_shown(word)}: a preset sets all keys of both ways, so it comes first")
+                raise PathTextError(f"{_shown(word)}: a preset sets all keys of both ways, so it comes first")
             seen.add((at_us, way, _PRESET))
             first = False
             yield from _preset(word, rest.partition("=")[2], at_us)
@@ -190,12 +190,12 @@ def _items(text: str) -> Iterator[_Item]:
         key, value = _item(word, rest, first)
         first = False
         if (at_us, way, key) in seen:
-            raise PathError(f"{_shown(word)}: {key} is given twice")
+            raise PathTextError(f"{_shown(word)}: {key} is given twice")
         seen.add((at_us, way, key))
         if isinstance(value, RateTrace):
             traces.add(value.name)
             if len(traces) > MOST_TRACES:
-                raise PathError(f"{_shown(word)}: a path has at most {MOST_TRACES} different traces")
+                raise PathTextError(f"{_shown(word)}: a path has at most {MOST_TRACES} different traces")
         both = way == "both" or (not way and key in BOTH_WAYS)
         yield _Item(at_us, WAYS if both else (way or "up",), key, value)
 
@@ -206,7 +206,7 @@ def _preset(word: str, name: str, at_us: int) -> Iterator[_Item]:
     if preset is None:
         close = difflib.get_close_matches(name[:_LONGEST_NUMBER], PRESETS, 1)
         hint = f"did you mean {close[0]}?" if close else f"the presets are {', '.join(PRESETS)}"
-        raise PathError(f"{_shown(word)}: there is no such preset; {hint}")
+        raise PathTextError(f"{_shown(word)}: there is no such preset; {hint}")
     for key, one in KEYS.items():
         yield _Item(at_us, WAYS, key, one.default)
     for item in _items(preset.path):
@@ -218,27 +218,29 @@ def _item(word: str, rest: str, first: bool) -> tuple[str, Any]:
     name, equals, text = rest.partition("=")
     if not equals:
         if not first:
-            raise PathError(f"{_shown(word)}: expected key=value; only the first value may be a bare rate")
+            raise PathTextError(
+                f"{_shown(word)}: expected key=value; only the first value may be a bare rate"
+            )
         name, text = "rate", rest
     key = KEYS.get(name)
     if key is None:
         names = [*KEYS, _PRESET]
         close = difflib.get_close_matches(name[:_LONGEST_NUMBER], names, 1)
         hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(names)}"
-        raise PathError(f"{_shown(word)}: there is no such key; {hint}")
+        raise PathTextError(f"{_shown(word)}: there is no such key; {hint}")
     try:
         return name, key.read(text)
     except TraceError as error:
-        raise PathError(f"{name}={error}") from None
+        raise PathTextError(f"{name}={error}") from None
     except ValueError:
-        raise PathError(f"{_shown(word)}: {name} is {key.accepted}") from None
+        raise PathTextError(f"{_shown(word)}: {name} is {key.accepted}") from None
 
 
 def _event_us(word: str, text: str) -> int:
     try:
         return round(_number(text, _TIMES, 0, 86_400 * 10**6))
     except ValueError:
-        raise PathError(
+        raise PathTextError(
             f"{_shown(word)}: the time of an event is from 0 to 86400s, such as @5s: or @200ms:"
         ) from None
 
@@ -431,7 +433,7 @@ class _Way:
             values[key] for key in ("delay", "jitter", "rate", "trace", "queue")
         )
         if jitter > delay:
-            raise PathError(
+            raise PathTextError(
                 f"jitter={_time(float(jitter))} {self.name}: it is more than the delay, {_time(float(delay))}"
             )
         self.had_rate |= rate is not None
@@ -469,13 +471,13 @@ class _Way:
         }
 
     def check_rate(self) -> None:
-        """Raise PathError if a key needs a bottleneck, and the way never has one."""
+        """Raise PathTextError if a key needs a bottleneck, and the way never has one."""
         changed = {key for key, value in self.values.items() if value != KEYS[key].default}
         for key in _NEED_A_BOTTLENECK:
             if key in changed and not self.had_rate and not self.had_trace:
-                raise PathError(f"{key} {self.name}: it needs a rate in that direction, such as rate=20M")
+                raise PathTextError(f"{key} {self.name}: it needs a rate in that direction, such as rate=20M")
         if "walk" in changed and not self.had_rate:
-            raise PathError(f"walk {self.name}: it needs a rate in that direction, such as rate=20M")
+            raise PathTextError(f"walk {self.name}: it needs a rate in that direction, such as rate=20M")
 
 
 # -- writing

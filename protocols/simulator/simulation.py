@@ -98,7 +98,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class SimulatedFlow:
     """Two connected hosts. `forward.truth` and `backward.truth` count the datagrams of each direction."""
 
     sender: Host
@@ -169,7 +169,7 @@ class Simulation:
         answers: Application | None = None,
         start_us: int = 0,
         detour_us: float = 0.0,
-    ) -> Flow:
+    ) -> SimulatedFlow:
         """Connect two endpoints.
 
         application : writes into the sender
@@ -189,7 +189,7 @@ class Simulation:
             self._versions.append(0)
             self._due_us.append(inf)
         self._push(max(start_us, self.now_us), len(self._hosts) - 2)
-        return Flow(hosts[0], hosts[1], there, back)
+        return SimulatedFlow(hosts[0], hosts[1], there, back)
 
     def at(self, time_us: int, action: Callable[[int], None]) -> None:
         """Run `action(now_us)` at `time_us`, before any host that is due at the same time."""

@@ -176,9 +176,9 @@ class Tcp(Transport):
         return replace(_own(settings), nodelay=True)
 
     def check(self, settings: Settings, *, sends: bool) -> None:
-        from iperfpy.protocols.tcp.tuning import check_here
+        from iperfpy.protocols.tcp.tuning import check_system
 
-        check_here(_own(settings), sends=sends)
+        check_system(_own(settings), sends=sends)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.operating_system import IPPROTO_MPTCP

@@ -35,7 +35,7 @@ _CONTROLS = Path("/proc/sys/net/ipv4")
 log = logging.getLogger(__name__)
 
 
-def check_here(settings: TcpSettings, *, sends: bool) -> None:
+def check_system(settings: TcpSettings, *, sends: bool) -> None:
     """Check that this machine can be the client of a test with these settings.
 
     Raises

@@ -146,13 +146,13 @@ class Columns:
     __slots__ = ("count", "numbers", "size", "stamps")
 
     def __init__(self, data: bytearray, size: int, stride: int, *, wide: bool = False) -> None:
-        self.count, self.size = whole(size, stride, wide=wide)
+        self.count, self.size = whole_datagrams(size, stride, wide=wide)
         number_bytes = 8 if wide else 4
         self.stamps = np.ndarray((self.count,), "V8", data, 0, (stride,)).tobytes
         self.numbers = np.ndarray((self.count,), f"V{number_bytes}", data, 8, (stride,)).tobytes
 
 
-def whole(size: int, stride: int, *, wide: bool = False) -> tuple[int, int]:
+def whole_datagrams(size: int, stride: int, *, wide: bool = False) -> tuple[int, int]:
     """(count, bytes) of the datagrams in `size` bytes that have a whole header; the last may be shorter than
     `stride`."""
     count, rest_bytes = divmod(size, stride)

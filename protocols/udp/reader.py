@@ -31,7 +31,7 @@ from iperfpy.protocols.operating_system import (
     receive_into,
 )
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, consequence
-from iperfpy.protocols.udp.packets import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
+from iperfpy.protocols.udp.packets import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole_datagrams
 from iperfpy.protocols.udp.reception import Reception
 
 BUFFER_BYTES = 4 * GRO_BYTES
@@ -175,7 +175,7 @@ class DatagramReader:
         first_us = float(arrived_us if isinstance(arrived_us, float) else arrived_us[0])
         if stride < self._header_bytes:
             return self._short(offset, stride, first_us)
-        count, counted = whole(size, stride, wide=self._wide)
+        count, counted = whole_datagrams(size, stride, wide=self._wide)
         sent_us, numbers = headers(self._view[offset:], stride, count, wide=self._wide)
         self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), counted, sent_us)
         return self._rest(offset, size, counted, first_us)

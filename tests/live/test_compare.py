@@ -17,7 +17,7 @@ from iperfpy.experiments import compare_schedule, comparison_run, serial_tests
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.comparison_run import Compare, Progress
 from iperfpy.experiments.contender import contenders_of
-from iperfpy.experiments.serial_tests import Patience
+from iperfpy.experiments.serial_tests import BusyRetry
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from tests.iperfpy.support import Server, serving
@@ -27,7 +27,7 @@ from tests.live.limited_rate import watch_limited
 pytestmark = [pytest.mark.live, pytest.mark.long]
 
 UP = Direction.FORWARD
-HURRIED = Patience(0.02, 0.4)
+HURRIED = BusyRetry(0.02, 0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ async def test_a_server_that_leaves_after_two_rounds_leaves_what_was_measured() 
 async def test_a_server_that_comes_back_goes_on_with_the_rounds() -> None:
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving())
-        run = comparison(server, patience=Patience(0.05, 60.0))
+        run = comparison(server, patience=BusyRetry(0.05, 60.0))
 
         async def restart() -> None:
             assert server.task is not None

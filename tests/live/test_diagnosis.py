@@ -20,7 +20,7 @@ from iperfpy.errors import ConnectError, LateError, PathError, PeerError
 from iperfpy.experiments import check_schedule, path_check, serial_tests
 from iperfpy.experiments.check_schedule import KCP, TCP, UDP
 from iperfpy.experiments.path_check import PathCheck, Progress
-from iperfpy.experiments.serial_tests import Budget, Patience
+from iperfpy.experiments.serial_tests import BusyRetry, TrafficBudget
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.report.diagnosis_document import document
@@ -105,7 +105,7 @@ async def test_a_server_that_leaves_in_the_middle_leaves_what_was_measured() -> 
             if event.step is not None and event.begins and event.step.direction is Direction.REVERSE:
                 server.stop()
 
-        check = check_of(server, patience=Patience(0.02, 0.0))
+        check = check_of(server, patience=BusyRetry(0.02, 0.0))
         await check.run(leave)
     report = check.report()
     assert check.error is not None
@@ -155,7 +155,7 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(monkeypatch: py
             check.stop("this is enough")
 
     with local_server() as server:
-        check = check_of(server, patience=Patience(0.02))
+        check = check_of(server, patience=BusyRetry(0.02))
         await check.run(tell)
     assert check.error is None
     (forward,) = check.report().directions
@@ -168,7 +168,7 @@ async def test_a_server_that_stays_busy_ends_the_diagnosis(monkeypatch: pytest.M
         monkeypatch, lambda plan: PeerError("the server is busy") if plan.transport == KCP else None
     )
     with local_server() as server:
-        check = check_of(server, patience=Patience(0.02, 0.1))
+        check = check_of(server, patience=BusyRetry(0.02, 0.1))
         await check.run()
     assert str(check.error) == "the server is busy"
     assert len([plan for plan in plans if plan.transport == KCP]) >= 2
@@ -280,7 +280,7 @@ def test_ctrl_c_shows_what_is_known_so_far() -> None:
 
 
 def test_a_budget_of_zero_is_none() -> None:
-    budget = Budget(0)
+    budget = TrafficBudget(0)
     budget.spend(1 << 40)
     assert not budget.spent
     assert replace(TINY).total_for(1.0) == 60

@@ -7,7 +7,7 @@ import pytest
 from iperfpy.control import parameters
 from iperfpy.errors import PlanError
 from iperfpy.experiments.latency_run import LatencyRun, messengers, steps_of
-from iperfpy.experiments.message_probe import Load, MessageTest, measure_messages
+from iperfpy.experiments.message_probe import BulkLoad, MessageTest, measure_messages
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.registry import transports
 from iperfpy.records import UNANSWERED
@@ -86,7 +86,7 @@ async def test_a_load_runs_beside_the_messages(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("iperfpy.experiments.message_probe.RAMP_S", 0.3)
     async with serving() as server:
         options = ClientOptions("127.0.0.1", port=server.port)
-        load = Load("tcp", reverse=True, rate=20e6)
+        load = BulkLoad("tcp", reverse=True, rate=20e6)
         result = await measure_messages(options, MessageTest("udp", per_s=100, seconds=1.2, load=load))
     assert result.times is not None
     assert set(result.load_bits_per_second) == {"down"}

@@ -34,7 +34,7 @@ from iperfpy.report.screen import Screen, screen_for
 from iperfpy.store.diagnosis_difference import DiagnosisChange, diagnosis_changes
 from iperfpy.store.difference import SHOWN_EFFECT, Difference, differences
 from iperfpy.store.direction_figures import DAMAGE, about_test, is_test
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.folder import Folder, read_document
 from iperfpy.store.run_index import DIAGNOSE
 from iperfpy.store.run_samples import READERS, RunSample, kind_of, samples_of
@@ -193,7 +193,7 @@ def _facts(stored: Mapping[str, Any]) -> tuple[str, str]:
         about = about_test(stored)
         return about.version, about.path
     with contextlib.suppress(*DAMAGE):  # one that failed at its start has neither
-        start = Part(stored).part("start")
+        start = DocumentPart(stored).part("start")
         return start.text("version", ""), start.part("connecting_to").text("host")
     return "", ""
 

@@ -11,7 +11,7 @@ import click
 
 from iperfpy.cli.exit_status import DONE, complain
 from iperfpy.cli.usage_errors import sentence
-from iperfpy.protocols.simulator.path_language import PathError, parse
+from iperfpy.protocols.simulator.path_language import PathTextError, parse
 from iperfpy.protocols.simulator.presets import PRESETS
 from iperfpy.report.screen import screen_for
 
@@ -56,6 +56,6 @@ def main(words: Sequence[str]) -> int:
             status = command.invoke(context)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
-    except PathError as error:
+    except PathTextError as error:
         return complain(str(error), kind="parameter error")
     return int(status)

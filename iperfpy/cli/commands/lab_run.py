@@ -22,7 +22,7 @@ from iperfpy.errors import LabError, ParameterError, system_reason
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.operating_system import LINUX, is_regular
 from iperfpy.protocols.simulator.path import Path
-from iperfpy.protocols.simulator.path_language import PathError, parse
+from iperfpy.protocols.simulator.path_language import PathTextError, parse
 from iperfpy.protocols.units import SECOND_US
 from iperfpy.report.screen import write_line
 
@@ -86,7 +86,7 @@ def main(words: Sequence[str]) -> int:
         listen = _address(options["listen"] or "0", "--listen", host="127.0.0.1")
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
-    except (ParameterError, PathError) as error:
+    except (ParameterError, PathTextError) as error:
         return complain(str(error), kind="parameter error")
     try:
         # Opened first: a report that cannot be written need not be measured.
@@ -155,13 +155,13 @@ def _run(options: Mapping[str, Any], paths: Any, programme: Sequence[str], logs:
         raise LabError(f"network namespaces need Linux; {INSTEAD}")
     # Other systems lack parts of these modules.
     from iperfpy.lab.keeper import Job
-    from iperfpy.lab.lab_session import Plan, run
+    from iperfpy.lab.lab_session import LabPlan, run
     from iperfpy.lab.world import ForbiddenError
 
     patience_s = options["server_wait"] / SECOND_US
     job = Job(programme, options["server"] or "", options["server_output"] or "", patience_s)
     try:
-        return run(Plan(options["path"], paths, job, options["seed"], _timeout_s(options), logs))
+        return run(LabPlan(options["path"], paths, job, options["seed"], _timeout_s(options), logs))
     except ForbiddenError as error:
         raise LabError(f"{error}; {INSTEAD}") from error
 

@@ -11,7 +11,16 @@ from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, Report
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, rate, size
 from iperfpy.control.plan_limits import LONGEST_MESSAGE, SHORTEST_MESSAGE, check_plan
 from iperfpy.errors import ParameterError
-from iperfpy.experiments.latency_run import BOTH, DOWN, UP, WAYS, LatencyRun, Step, messengers, steps_of
+from iperfpy.experiments.latency_run import (
+    BOTH,
+    DOWN,
+    UP,
+    WAYS,
+    LatencyRun,
+    LatencyStep,
+    messengers,
+    steps_of,
+)
 from iperfpy.measure_keywords import message_plan_of
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.units import SECOND_US
@@ -132,7 +141,7 @@ def _ways(values: Values) -> tuple[str, ...]:
     return (BOTH,) if values["bidirectional"] else values["ways"] or (UP, DOWN)
 
 
-def _steps(values: Values) -> list[Step]:
+def _steps(values: Values) -> list[LatencyStep]:
     """The tests of a round, each within the limits of a server. Raises `PlanError` or `ParameterError`."""
     proto = values["proto"]
     steps = steps_of(

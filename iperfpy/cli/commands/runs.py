@@ -22,7 +22,7 @@ from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import counted
 from iperfpy.report.screen import Span, screen_for
 from iperfpy.store.folder import Folder
-from iperfpy.store.run_index import KINDS, Entry, record_of
+from iperfpy.store.run_index import KINDS, IndexEntry, record_of
 
 ARGUMENTS = "[options]"
 SUMMARY = (
@@ -93,7 +93,7 @@ def main(words: Sequence[str]) -> int:
     return DONE
 
 
-def _wanted(entry: Entry, values: dict[str, Any]) -> bool:
+def _wanted(entry: IndexEntry, values: dict[str, Any]) -> bool:
     """True if a run passes every filter."""
     about = entry.about
     name = (values["proto"] or "").strip()
@@ -111,7 +111,7 @@ def _contained(wanted: str | None, text: str) -> bool:
     return wanted is None or wanted.casefold() in text.casefold()
 
 
-def _print(entries: Sequence[Entry], values: dict[str, Any]) -> None:
+def _print(entries: Sequence[IndexEntry], values: dict[str, Any]) -> None:
     """Print the runs in the form that the user asked for."""
     if values["json"]:
         print(json.dumps([record_of(entry) for entry in entries], indent=2, allow_nan=False))
@@ -124,7 +124,7 @@ def _print(entries: Sequence[Entry], values: dict[str, Any]) -> None:
             screen.line(*line)
 
 
-def table(entries: Sequence[Entry], width: int | None) -> Iterator[list[Span]]:
+def table(entries: Sequence[IndexEntry], width: int | None) -> Iterator[list[Span]]:
     """The header, and a line per run; the last column is cut where the terminal ends."""
     rows = [_cells(entry) for entry in entries]
     widths = [max(map(len, column)) for column in zip(TITLES, *rows, strict=True)]
@@ -141,7 +141,7 @@ def table(entries: Sequence[Entry], width: int | None) -> Iterator[list[Span]]:
         ]
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
+def _cells(entry: IndexEntry) -> tuple[str, ...]:
     about = entry.about
     when = time.strftime("%d %b %H:%M", time.localtime(about.unix_time))
     transports = (

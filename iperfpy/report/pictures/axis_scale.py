@@ -11,7 +11,7 @@ WIDE_RANGE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class AxisScale:
     """A mapping of values to positions.
 
     Parameters
@@ -44,17 +44,17 @@ class Scale:
 
 def scale_for(
     values: Iterable[float], start: float, end: float, *, from_zero: bool = False, may_be_log: bool = False
-) -> Scale:
+) -> AxisScale:
     """A scale around the values, with a margin: linear, or logarithmic if their range is wide."""
     known = list(values) or [0.0, 1.0]
     low, high = min(known), max(known)
     if may_be_log and low > 0 and high / low > WIDE_RANGE:
-        return Scale(low / 1.15, high * 1.15, start, end, logarithmic=True)
+        return AxisScale(low / 1.15, high * 1.15, start, end, logarithmic=True)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     if from_zero:
-        return Scale(0.0, high + margin if high > 0 else 1.0, start, end)
+        return AxisScale(0.0, high + margin if high > 0 else 1.0, start, end)
     # A margin does not make a delay negative.
-    return Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, start, end)
+    return AxisScale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, start, end)
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[float]:

@@ -36,7 +36,7 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.report.pictures.run_page import statement
 from iperfpy.report.pictures.run_timeline import rate_scale
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.finding_object import read_finding
 from iperfpy.store.iperf3_document import INTERRUPTED
 
@@ -85,10 +85,10 @@ class _Way:
 def page_of_diagnosis(document: Mapping[str, Any]) -> Page:
     """The page. Raises `DocumentError` if the document is none of a diagnosis."""
     with reading("a diagnosis"):
-        return _page(Part(document))
+        return _page(DocumentPart(document))
 
 
-def _page(whole: Part) -> Page:
+def _page(whole: DocumentPart) -> Page:
     start, end, idle = whole.part("start"), whole.part("end"), whole.part("idle")
     host = start.part("connecting_to").text("host")
     findings = [read_finding(one) for one in whole.parts("diagnosis", ())]
@@ -121,9 +121,9 @@ def _page(whole: Part) -> Page:
 # -- reading
 
 
-def _way(one: Part) -> _Way:
+def _way(one: DocumentPart) -> _Way:
     bloat = one.part("bufferbloat")
-    tests = [_test(Part(each)) for tests in one.values.get("rounds", ()) for each in tests]
+    tests = [_test(DocumentPart(each)) for tests in one.values.get("rounds", ()) for each in tests]
     changed, alike = one.text("changed", ""), one.text("alike", "")
     return _Way(
         Direction(one.text("direction")),
@@ -137,14 +137,14 @@ def _way(one: Part) -> _Way:
     )
 
 
-def _rung(one: Part) -> _Rung:
+def _rung(one: DocumentPart) -> _Rung:
     sent, arrived, seconds = one.whole("sent"), one.whole("arrived"), one.number("seconds")
     bits = 8 * one.whole("packet_bytes") * arrived / seconds if seconds > 0 else 0.0
     loss = max(0.0, 1 - arrived / sent) if sent else 0.0
     return _Rung(one.number("offered_bits_per_s"), bits, loss, _numbers(one.part("rtt_us")))
 
 
-def _test(one: Part) -> _Test:
+def _test(one: DocumentPart) -> _Test:
     """A test of a round: its percentiles are those of the record of its path."""
     control = one.part("sender").values.get("congestion")
     name = one.text("transport")
@@ -153,7 +153,7 @@ def _test(one: Part) -> _Test:
     return _Test(f"{name} {control}" if named else name, one.number("bits_per_second"), path)
 
 
-def _numbers(part: Part) -> dict[str, float]:
+def _numbers(part: DocumentPart) -> dict[str, float]:
     return {key: part.number(key) for key in part.values}
 
 
@@ -203,7 +203,7 @@ def _rung_table(way: _Way) -> Table:
     return Table(f"{way.name.capitalize()}: {OFFERED}", header, rows)
 
 
-def _facts(whole: Part, start: Part, ways: Sequence[_Way]) -> Iterator[Facts]:
+def _facts(whole: DocumentPart, start: DocumentPart, ways: Sequence[_Way]) -> Iterator[Facts]:
     peer = start.part("connecting_to")
     known = start.values.get("peer_is_iperfpy")
     kind = "iperfpy" if known else "a stock iperf3" if known is False else ""
@@ -216,7 +216,7 @@ def _facts(whole: Part, start: Part, ways: Sequence[_Way]) -> Iterator[Facts]:
         yield Facts("Notes", tuple(notes))
 
 
-def _command(start: Part) -> str:
+def _command(start: DocumentPart) -> str:
     peer = start.part("connecting_to")
     if not peer.text("host"):
         return ""

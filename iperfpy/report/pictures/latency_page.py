@@ -38,7 +38,7 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.report.pictures.repeat_command import contender_word
 from iperfpy.sampling.latency_report import IDLE, OWN, by_kind
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.iperf3_document import INTERRUPTED
 
 BINS = 120
@@ -86,10 +86,10 @@ class _Row:
 def page_of_latency(document: Mapping[str, Any]) -> Page:
     """The page. Raises `DocumentError` if the document is none of `iperfpy latency`."""
     with reading("message latencies"):
-        return _page(Part(document))
+        return _page(DocumentPart(document))
 
 
-def _page(whole: Part) -> Page:
+def _page(whole: DocumentPart) -> Page:
     start, end = whole.part("start"), whole.part("end")
     peer = start.part("connecting_to")
     rows = [_row(one) for one in whole.parts("rows")]
@@ -126,7 +126,7 @@ def _page(whole: Part) -> Page:
 # -- reading
 
 
-def _row(one: Part) -> _Row:
+def _row(one: DocumentPart) -> _Row:
     load, figures, cdf = one.part("load"), one.part("figures"), one.part("cdf")
     known = {key: figures.number(key) for key in figures.values if figures.values[key] is not None}
     trips, shares = cdf.values["round_trip_us"], cdf.values["share_beyond"]
@@ -146,7 +146,7 @@ def _row(one: Part) -> _Row:
     )
 
 
-def _round(one: Part) -> tuple[float, tuple[Number, ...]]:
+def _round(one: DocumentPart) -> tuple[float, tuple[Number, ...]]:
     trips = one.values["round_trip_us"]
     return one.number("interval_us") / 1e6, tuple(None if us is None else float(us) / 1e3 for us in trips)
 
@@ -271,13 +271,13 @@ def _boxes(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Boxes 
 # -- text
 
 
-def _facts(start: Part) -> Iterator[Facts]:
+def _facts(start: DocumentPart) -> Iterator[Facts]:
     peer = start.part("connecting_to")
     yield Facts("Client", (("Program", start.text("version")), ("System", start.text("system_info"))))
     yield Facts("Server", (("Name", peer.text("host")), ("Port", str(peer.whole("port")))))
 
 
-def _command(start: Part, rows: Sequence[_Row], loads: Sequence[str]) -> str:
+def _command(start: DocumentPart, rows: Sequence[_Row], loads: Sequence[str]) -> str:
     """The command that measures the same rows, except the rate of a load, which the document does not
     have."""
     peer = start.part("connecting_to")

@@ -34,7 +34,7 @@ from iperfpy.report.pictures.page_model import (
 from iperfpy.report.pictures.repeat_command import repeat_command
 from iperfpy.report.pictures.run_timeline import (
     ROUND_TRIP,
-    Way,
+    DrawnWay,
     arrived_rate,
     first_known,
     rate_scale,
@@ -72,11 +72,11 @@ def page_of(run: Run) -> Page:
     )
 
 
-def _directions(ways: Sequence[Way]) -> str:
+def _directions(ways: Sequence[DrawnWay]) -> str:
     return " and ".join(WAYS[way.direction] for way in ways)
 
 
-def _subtitle(run: Run, ways: Sequence[Way]) -> str:
+def _subtitle(run: Run, ways: Sequence[DrawnWay]) -> str:
     plan = run.plan
     ends = run.intervals[-1].end if run.intervals else 0.0
     parts = [
@@ -96,7 +96,7 @@ def _subtitle(run: Run, ways: Sequence[Way]) -> str:
 # -- headlines and verdict
 
 
-def _headlines(run: Run, ways: Sequence[Way]) -> Iterator[Headline]:
+def _headlines(run: Run, ways: Sequence[DrawnWay]) -> Iterator[Headline]:
     if not run.rows:
         return
     for way in ways:
@@ -120,7 +120,7 @@ def _headlines(run: Run, ways: Sequence[Way]) -> Iterator[Headline]:
         yield Headline(f"{latency.responsiveness_rpm:.0f}", "RPM", f"responsiveness under load{said}")
 
 
-def _verdict(findings: Sequence[Finding], ways: Sequence[Way]) -> Iterator[Statement]:
+def _verdict(findings: Sequence[Finding], ways: Sequence[DrawnWay]) -> Iterator[Statement]:
     """The limit of each direction, its evidence and advice, then the other findings about the path."""
     for way in ways:
         found = [one for one in findings if one.direction is way.direction]
@@ -149,7 +149,7 @@ def statement(label: str, found: Sequence[Finding]) -> Statement:
 # -- shapes
 
 
-def _scatter(run: Run, ways: Sequence[Way]) -> Scatter | None:
+def _scatter(run: Run, ways: Sequence[DrawnWay]) -> Scatter | None:
     """Rate against round-trip time, a point per interval."""
     pairs = {
         way: [
@@ -181,7 +181,7 @@ def _scatter(run: Run, ways: Sequence[Way]) -> Scatter | None:
     )
 
 
-def _distribution(run: Run, ways: Sequence[Way]) -> Distribution | None:
+def _distribution(run: Run, ways: Sequence[DrawnWay]) -> Distribution | None:
     """Round-trip times under load: of the packets where the run has their record, else of its intervals."""
     note = "Means of short periods, weighted by their packets."
     evidence = {one.direction: one for one in run.evidence}
@@ -203,7 +203,7 @@ def _distribution(run: Run, ways: Sequence[Way]) -> Distribution | None:
     )
 
 
-def _packet_curve(way: Way, evidence: RunEvidence | None) -> Curve | None:
+def _packet_curve(way: DrawnWay, evidence: RunEvidence | None) -> Curve | None:
     """The distribution of the delays in a sender's record of its packets; None without round-trip times."""
     weighted: list[tuple[float, int]] = []
     for path in evidence.path if evidence is not None else ():
@@ -222,11 +222,11 @@ def _packet_curve(way: Way, evidence: RunEvidence | None) -> Curve | None:
     return Curve(way.name(), way.slot, thinned_curve(points), len(weighted))
 
 
-def _streams(run: Run, ways: Sequence[Way]) -> Boxes | None:
+def _streams(run: Run, ways: Sequence[DrawnWay]) -> Boxes | None:
     """The throughput of each stream over the intervals, where there are several streams."""
     if run.plan.parallel < 2:
         return None
-    rates: dict[tuple[Way, int], list[float]] = {}
+    rates: dict[tuple[DrawnWay, int], list[float]] = {}
     for interval in run.intervals:
         for row in interval.rows:
             way = next(way for way in ways if way.direction is row.direction)
@@ -249,7 +249,7 @@ def _streams(run: Run, ways: Sequence[Way]) -> Boxes | None:
 # -- text
 
 
-def _totals(run: Run, ways: Sequence[Way]) -> Table:
+def _totals(run: Run, ways: Sequence[DrawnWay]) -> Table:
     """The whole test: a row per figure of the terminal's table, a column per direction and end."""
     columns: list[tuple[str, Side, Sample]] = []
     for way in ways:

@@ -37,7 +37,7 @@ Figure = Callable[[Row], Number]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class DrawnWay:
     """One direction of a test. `several`: the test has two, so that names need the direction."""
 
     direction: Direction
@@ -60,11 +60,11 @@ def started_of(run: Run) -> RunStarted:
     return run.started
 
 
-def ways_of(run: Run) -> tuple[Way, ...]:
+def ways_of(run: Run) -> tuple[DrawnWay, ...]:
     """The directions of the test, in order."""
     both = run.plan.direction is Direction.BIDIRECTIONAL
     directions = tuple(WAYS) if both else (run.plan.direction,)
-    return tuple(Way(direction, slot, both) for slot, direction in enumerate(directions))
+    return tuple(DrawnWay(direction, slot, both) for slot, direction in enumerate(directions))
 
 
 def timeline_of(run: Run) -> Timeline | None:
@@ -88,7 +88,7 @@ def timeline_of(run: Run) -> Timeline | None:
     )
 
 
-def _panels(run: Run, ways: Sequence[Way]) -> Iterator[Panel | None]:
+def _panels(run: Run, ways: Sequence[DrawnWay]) -> Iterator[Panel | None]:
     metrics = started_of(run).transport.metrics
     yield _throughput(run, ways)
     round_trip = next((metric for metric in metrics if ROUND_TRIP in metric.keys), None)
@@ -103,7 +103,7 @@ def _panels(run: Run, ways: Sequence[Way]) -> Iterator[Panel | None]:
             yield _gauge(run, ways, metric, metric.title)
 
 
-def _throughput(run: Run, ways: Sequence[Way]) -> Panel:
+def _throughput(run: Run, ways: Sequence[DrawnWay]) -> Panel:
     """Payload that arrived; beside it the payload sent, where the difference is lost."""
 
     def rate(side: Side) -> Figure:
@@ -136,7 +136,7 @@ def rate_scale(values: Iterable[Number]) -> tuple[str, float]:
     return "kbit/s", 1e3
 
 
-def _gauge(run: Run, ways: Sequence[Way], metric: Metric, title: str) -> Panel | None:
+def _gauge(run: Run, ways: Sequence[DrawnWay], metric: Metric, title: str) -> Panel | None:
     """A gauge; with a band from its minimum to its maximum if it was polled within the interval."""
     scale, unit = _UNITS.get(metric.unit, (1.0, ""))
     traces = []
@@ -161,7 +161,7 @@ _UNITS = {Unit.MICROSECONDS: (1e3, "ms"), Unit.BYTES: (1024.0, "KiB"), Unit.PERC
 """Unit of a metric -> its size in that of a page, and the name of the latter."""
 
 
-def _path_loss(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel | None:
+def _path_loss(run: Run, ways: Sequence[DrawnWay], metrics: Sequence[Metric]) -> Panel | None:
     losses = with_meaning(metrics, Meaning.PATH_LOSS)
     if not losses:
         return None
@@ -177,7 +177,7 @@ def _path_loss(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Pane
     return Panel("Lost on the path", "%", tuple(traces)) if traces else None
 
 
-def recorded_shares(run: Run, way: Way) -> tuple[Number, ...] | None:
+def recorded_shares(run: Run, way: DrawnWay) -> tuple[Number, ...] | None:
     """The packets that left in each interval and did not arrive, per cent, by the sender's record of them.
 
     None without a record, or if its bins are too wide for the intervals.
@@ -204,7 +204,7 @@ def recorded_shares(run: Run, way: Way) -> tuple[Number, ...] | None:
     )
 
 
-def missing_shares(run: Run, way: Way, metric: Metric) -> tuple[Number, ...] | None:
+def missing_shares(run: Run, way: DrawnWay, metric: Metric) -> tuple[Number, ...] | None:
     """A MISSING metric of each interval in per cent, with no packet in flight counted as lost.
 
     At the end of an interval, sent less arrived is lost or in flight. The latter arrives later and makes the
@@ -226,7 +226,7 @@ def missing_shares(run: Run, way: Way, metric: Metric) -> tuple[Number, ...] | N
     )
 
 
-def _sent_and_missing(rows: Sequence[Row], way: Way, metric: Metric) -> tuple[float, float] | None:
+def _sent_and_missing(rows: Sequence[Row], way: DrawnWay, metric: Metric) -> tuple[float, float] | None:
     """The packets that left, and how many fewer arrived; None: a count is not known."""
     row = next((row for row in rows if row.direction is way.direction), None)
     sender, receiver = (row.of(Side.SENDER), row.of(Side.RECEIVER)) if row is not None else (None, None)
@@ -238,7 +238,7 @@ def _sent_and_missing(rows: Sequence[Row], way: Way, metric: Metric) -> tuple[fl
     return None if sent is None or arrived is None or again is None else (sent, sent - (arrived - again))
 
 
-def _shares(run: Run, ways: Sequence[Way], names: Mapping[str, str], title: str) -> Panel | None:
+def _shares(run: Run, ways: Sequence[DrawnWay], names: Mapping[str, str], title: str) -> Panel | None:
     """Percentages by cause: those that were above 0 at any time, or the first of them if none was.
 
     names : name of a trace by key of a metric
@@ -254,7 +254,7 @@ def _shares(run: Run, ways: Sequence[Way], names: Mapping[str, str], title: str)
     return Panel(title, "%", tuple(traces)) if traces else None
 
 
-def _resent(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel | None:
+def _resent(run: Run, ways: Sequence[DrawnWay], metrics: Sequence[Metric]) -> Panel | None:
     """Retransmissions by cause, or all together where no cause is known, and where there was none."""
     causes = {metric.key: metric.label for metric in with_meaning(metrics, Meaning.RESENT_CAUSE)}
     panel = _shares(run, ways, causes, "Sent again, by cause") if causes else None
@@ -264,7 +264,7 @@ def _resent(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel |
     return _shares(run, ways, whole, "Sent again") if whole else None
 
 
-def _windows(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel | None:
+def _windows(run: Run, ways: Sequence[DrawnWay], metrics: Sequence[Metric]) -> Panel | None:
     traces = []
     for way in ways:
         for place, metric in enumerate(metrics):
@@ -274,7 +274,7 @@ def _windows(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel 
     return Panel("Congestion window", "KiB", tuple(traces)) if traces else None
 
 
-def _ribbon(run: Run, way: Way) -> Ribbon | None:
+def _ribbon(run: Run, way: DrawnWay) -> Ribbon | None:
     """The shares of every interval by limit of the sender; None if the sender does not record them."""
     metrics = started_of(run).transport.metrics
     by_interval = [_limits(interval, way.direction, metrics) for interval in run.intervals]
@@ -325,7 +325,7 @@ def held_us(metrics: Sequence[Metric], values: Mapping[str, Value], length_us: f
     return held
 
 
-def values_of(run: Run, way: Way, figure: Figure) -> tuple[Number, ...]:
+def values_of(run: Run, way: DrawnWay, figure: Figure) -> tuple[Number, ...]:
     """A figure of the sum over the streams of a direction, one per interval."""
     found: list[Number] = []
     for interval in run.intervals:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import cos, log10, pi, sin
 
-from iperfpy.report.pictures.axis_scale import Scale, scale_for, short_number
+from iperfpy.report.pictures.axis_scale import AxisScale, scale_for, short_number
 from iperfpy.report.pictures.markup import escaped, tag
 from iperfpy.report.pictures.page_model import (
     Axis,
@@ -65,7 +65,7 @@ def scatter_svg(scatter: Scatter, most: int = MOST_POINTS) -> str:
     return _picture(scatter.title, parts)
 
 
-def _cloud(cloud: Cloud, x: Scale, y: Scale, scatter: Scatter, step: int) -> Iterator[str]:
+def _cloud(cloud: Cloud, x: AxisScale, y: AxisScale, scatter: Scatter, step: int) -> Iterator[str]:
     """Every `step`-th point, the ellipse of all of them, and the name."""
     placed = [(x.at(one), y.at(other)) for one, other in cloud.points]
     # The ellipse is that of the picture: on a logarithmic axis, of the logarithms.
@@ -106,7 +106,7 @@ def distribution_svg(one: Distribution) -> str:
     values = [value for curve in one.curves for value, _ in curve.points] + [mark.value for mark in one.marks]
     x = scale_for(values, LEFT, WIDTH - RIGHT, may_be_log=True)
     top = max(tail(share) for curve in one.curves for _, share in curve.points)
-    y = Scale(0.0, max(1.0, top * 1.04), HEIGHT - BOTTOM, TOP)
+    y = AxisScale(0.0, max(1.0, top * 1.04), HEIGHT - BOTTOM, TOP)
     parts = [*_frame(x, y, one.x, [(tail(share), text) for share, text in TAILS if tail(share) <= y.high])]
     parts.append(_y_title(Axis("share of the samples", "%")))
     for number, mark in enumerate(one.marks):
@@ -123,7 +123,7 @@ def tail(share: float) -> float:
     return -log10(1.0 - min(share, 1 - 1e-9))
 
 
-def _curve(curve: Curve, x: Scale, y: Scale) -> str:
+def _curve(curve: Curve, x: AxisScale, y: AxisScale) -> str:
     placed = [(x.at(value), y.at(tail(share))) for value, share in curve.points]
     every = max(1, len(placed) // 8)
     marks = "".join(marker_path(curve.slot, *point) for point in placed[every // 2 :: every])
@@ -151,7 +151,7 @@ def boxes_svg(boxes: Boxes) -> str:
     return _picture(boxes.title, parts, height)
 
 
-def _box(box: Box, x: Scale, top: float) -> str:
+def _box(box: Box, x: AxisScale, top: float) -> str:
     low, first, middle, third, high = (x.at(value) for value in quartiles(box.values))
     centre, upper = top + ROW - BAR / 2 - 4, top + ROW - BAR - 4
     shown = box.values if len(box.values) <= FEW_SAMPLES else ()
@@ -239,7 +239,7 @@ def marker_path(slot: int, x: float, y: float, size: float = 3.0) -> str:
     return cross if shape == "x" else f"{cross}M{_n(x - size)} {two}h{whole}"
 
 
-def _frame(x: Scale, y: Scale, axis: Axis, rows: Sequence[tuple[float, str]]) -> Iterator[str]:
+def _frame(x: AxisScale, y: AxisScale, axis: Axis, rows: Sequence[tuple[float, str]]) -> Iterator[str]:
     """Grid lines with their numbers, and the title of the x axis."""
     bottom = HEIGHT - BOTTOM
     last: float | None = None

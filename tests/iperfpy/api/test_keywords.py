@@ -13,8 +13,7 @@ import pytest
 import iperfpy
 from iperfpy import measure_keywords
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.request import Request
-from iperfpy.cli.request import request_of as request_of_words
+from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import PlanError
 from iperfpy.measure_keywords import (
     ConnectionKeywords,
@@ -23,7 +22,7 @@ from iperfpy.measure_keywords import (
     PlanKeywords,
     ServeKeywords,
     check_types,
-    request_of,
+    plan_and_options,
     server_options,
 )
 from iperfpy.options import ClientOptions, ServerOptions
@@ -32,7 +31,7 @@ from iperfpy.protocols.registry import transport, transports
 
 
 def parse(words: list[str]) -> Request:
-    return request_of_words(CommandLine(transports()).parse(words))
+    return request_of(CommandLine(transports()).parse(words))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def parse(words: list[str]) -> Request:
 )
 def test_a_keyword_means_what_the_flag_means(keywords: dict[str, Any], flags: str) -> None:
     expected = parse(["-c", "192.0.2.7", *flags.split()])
-    assert request_of("192.0.2.7", None, keywords) == (expected.plan, expected.client)
+    assert plan_and_options("192.0.2.7", None, keywords) == (expected.plan, expected.client)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +90,10 @@ def test_a_file_ends_the_test_as_with_the_flag(tmp_path: Path) -> None:
         ({"file": tmp_path / "x", "blocks": 2}, ("-k", "2")),
     ):
         expected = parse(["-c", "192.0.2.7", "-F", path, *flags])
-        assert request_of("192.0.2.7", None, keywords) == (expected.plan, expected.client)
+        assert plan_and_options("192.0.2.7", None, keywords) == (expected.plan, expected.client)
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(PlanError, match=r"the file .*x is empty"):
-        request_of("192.0.2.7", None, {"file": path})
+        plan_and_options("192.0.2.7", None, {"file": path})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_a_file_ends_the_test_as_with_the_flag(tmp_path: Path) -> None:
 def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
     keywords: dict[str, Any], longest_us: int
 ) -> None:
-    plan, options = request_of("192.0.2.7", None, {"file": "/dev/zero", **keywords})
+    plan, options = plan_and_options("192.0.2.7", None, {"file": "/dev/zero", **keywords})
     assert options.longest_us == longest_us
     assert (plan.total_bytes == UNSIZED_BYTES) is not ({"total_bytes", "blocks"} & set(keywords) != set())
 
@@ -135,7 +134,7 @@ def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
 )
 def test_an_impossible_value_is_a_plan_error(keywords: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PlanError, match=sentence):
-        request_of("192.0.2.7", None, keywords)
+        plan_and_options("192.0.2.7", None, keywords)
 
 
 _SAMPLES: dict[str, Any] = {
@@ -196,20 +195,20 @@ def test_a_measurement_of_nothing_is_refused() -> None:
 
 def test_numbers_of_numpy_are_numbers() -> None:
     values = {"rate": np.float32(1e6), "parallel": np.int64(2), "tos": np.uint8(4)}
-    plan, _ = request_of("192.0.2.7", None, values)
+    plan, _ = plan_and_options("192.0.2.7", None, values)
     assert (plan.rate_bps, plan.parallel, plan.tos) == (1_000_000, 2, 4)
 
 
 def test_a_keyword_beside_a_ready_plan_or_ready_options_is_a_type_error() -> None:
     plan = Plan("tcp", transport("tcp").settings())
     options = ClientOptions("192.0.2.7", port=1)
-    assert request_of(options, plan, {}) == (plan, options)
-    assert request_of(options, None, {"seconds": 4})[1] is options
-    assert request_of("192.0.2.8", plan, {"port": 3}) == (plan, ClientOptions("192.0.2.8", 3))
+    assert plan_and_options(options, plan, {}) == (plan, options)
+    assert plan_and_options(options, None, {"seconds": 4})[1] is options
+    assert plan_and_options("192.0.2.8", plan, {"port": 3}) == (plan, ClientOptions("192.0.2.8", 3))
     with pytest.raises(TypeError, match="'seconds' cannot be given beside a ready plan"):
-        request_of("192.0.2.7", plan, {"seconds": 4})
+        plan_and_options("192.0.2.7", plan, {"seconds": 4})
     with pytest.raises(TypeError, match="'port' cannot be given beside ready client options"):
-        request_of(options, plan, {"port": 4})
+        plan_and_options(options, plan, {"port": 4})
     with pytest.raises(TypeError, match="'port' cannot be given beside ready server options"):
         server_options(ServerOptions(), {"port": 4})
     assert server_options(ServerOptions(port=3), {}) == ServerOptions(port=3)
@@ -217,7 +216,7 @@ def test_a_keyword_beside_a_ready_plan_or_ready_options_is_a_type_error() -> Non
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'second'"):
-        request_of("192.0.2.7", None, {"second": 4})
+        plan_and_options("192.0.2.7", None, {"second": 4})
     with pytest.raises(TypeError, match="unexpected keyword argument 'reverse'"):
         server_options(None, {"reverse": True})
 
@@ -225,7 +224,7 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
 def test_settings_may_be_an_object() -> None:
     for name, one in transports().items():
         ready = one.settings()
-        assert request_of("h", None, {"transport": name, "settings": ready})[0].settings is ready
+        assert plan_and_options("h", None, {"transport": name, "settings": ready})[0].settings is ready
 
 
 def test_the_groups_of_keywords_are_disjoint() -> None:

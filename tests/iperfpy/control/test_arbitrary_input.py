@@ -40,7 +40,7 @@ from iperfpy.control.results import (
     encode_results,
     encode_stats,
 )
-from iperfpy.control.session import OVER, Phase, client_session, server_session
+from iperfpy.control.session import OVER, SessionPhase, client_session, server_session
 from iperfpy.errors import IperfpyError, PlanError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
@@ -195,7 +195,7 @@ def test_a_session_survives_any_bytes_in_any_phase(
 ) -> None:
     """The session continues, is over, or is broken with an error that names the peer."""
     # Phases are set directly: no generated input would reach the late ones.
-    for phase in Phase:
+    for phase in SessionPhase:
         session = make(cookie)
         if phase not in session._table:
             continue
@@ -204,7 +204,7 @@ def test_a_session_survives_any_bytes_in_any_phase(
             _, error = attempt(partial(session.receive, chunk))
             if error is not None:
                 assert str(error).startswith(session.peer)
-                assert session.phase is Phase.BROKEN
+                assert session.phase is SessionPhase.BROKEN
         assert session.phase in OVER or session.phase in session._table
 
 

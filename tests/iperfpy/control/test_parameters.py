@@ -10,13 +10,13 @@ import pytest
 from iperfpy.control.parameters import (
     EXTENSION,
     FEATURES,
-    Request,
+    ClientRequest,
     check_size,
     decode_hello,
     decode_parameters,
     encode_hello,
     encode_parameters,
-    integer,
+    json_integer,
 )
 from iperfpy.control.plan_limits import check_plan
 from iperfpy.errors import PlanError, ProtocolError
@@ -78,7 +78,7 @@ OWN = Plan("own", OwnSettings(), block_bytes=1000)
 STOCK = {"tcp": True, "omit": 0, "time": 10, "num": 0, "blockcount": 0, "parallel": 1, "len": 131072}
 
 
-def decode(body: dict[str, Any]) -> Request:
+def decode(body: dict[str, Any]) -> ClientRequest:
     return decode_parameters(body, TRANSPORTS)
 
 
@@ -114,7 +114,7 @@ def test_flags_are_present_only_when_on_and_true() -> None:
 def test_a_plan_round_trips_through_iperf3s_keys(plan: Plan) -> None:
     body = encode_parameters(plan, TRANSPORTS["known"], None)
     assert EXTENSION not in body
-    assert decode(body) == Request(plan, TRANSPORTS["known"])
+    assert decode(body) == ClientRequest(plan, TRANSPORTS["known"])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_plan_round_trips_through_the_extension(plan: Plan) -> None:
     convs = tuple(range(1, plan.stream_count + 1))
     transport = TRANSPORTS[plan.transport]
     body = encode_parameters(plan, transport, convs)
-    assert decode(body) == Request(plan, transport, convs, frozenset((*FEATURES, *transport.features)))
+    assert decode(body) == ClientRequest(plan, transport, convs, frozenset((*FEATURES, *transport.features)))
 
 
 def test_a_transport_unknown_to_iperf3_uses_only_the_extension() -> None:
@@ -311,4 +311,4 @@ def test_a_greeting_lists_the_transports_of_the_server() -> None:
     ],
 )
 def test_integers_are_read_as_iperf3_prints_them(value: object, expected: int | None) -> None:
-    assert integer(value) == expected
+    assert json_integer(value) == expected

@@ -14,9 +14,9 @@ from iperfpy.control.session import (
     SERVER,
     Event,
     Input,
-    Phase,
     Send,
     Session,
+    SessionPhase,
     Table,
     client_session,
     server_session,
@@ -38,14 +38,14 @@ RECEIVED: dict[Input, bytes] = {
 TABLES = {"client": CLIENT, "server": SERVER}
 
 
-def session_in(table: Table, phase: Phase) -> Session:
+def session_in(table: Table, phase: SessionPhase) -> Session:
     session = Session(table, "the peer", OURS, extended=True)
     session.phase = phase
     return session
 
 
-def reachable(table: Table) -> set[Phase]:
-    seen, todo = set(), [Phase.START]
+def reachable(table: Table) -> set[SessionPhase]:
+    seen, todo = set(), [SessionPhase.START]
     while todo:
         phase = todo.pop()
         if phase not in seen:
@@ -56,14 +56,14 @@ def reachable(table: Table) -> set[Phase]:
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_all_phases_are_reachable_and_only_final_ones_have_no_exit(table: Table) -> None:
-    assert reachable(table) == set(table) - {Phase.BROKEN}
-    assert all(not table[phase] for phase in OVER - {Phase.BROKEN})
+    assert reachable(table) == set(table) - {SessionPhase.BROKEN}
+    assert all(not table[phase] for phase in OVER - {SessionPhase.BROKEN})
     assert all(table[phase] for phase in set(table) - OVER)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_every_waiting_phase_handles_a_closed_connection(table: Table) -> None:
-    waiting = set(table) - OVER - ({Phase.START} if table is CLIENT else set())
+    waiting = set(table) - OVER - ({SessionPhase.START} if table is CLIENT else set())
     assert all(Event.CLOSED in table[phase] for phase in waiting)
 
 
@@ -88,7 +88,7 @@ PHASES = [(name, phase) for name, table in TABLES.items() for phase in table]
 
 
 @pytest.mark.parametrize(("name", "phase"), PHASES)
-def test_a_message_is_sent_only_in_the_phases_of_the_table(name: str, phase: Phase) -> None:
+def test_a_message_is_sent_only_in_the_phases_of_the_table(name: str, phase: SessionPhase) -> None:
     table = TABLES[name]
     for send in Send:
         session = session_in(table, phase)
@@ -104,7 +104,7 @@ def test_a_message_is_sent_only_in_the_phases_of_the_table(name: str, phase: Pha
 
 
 @pytest.mark.parametrize(("name", "phase"), PHASES)
-def test_input_outside_the_table_breaks_the_session(name: str, phase: Phase) -> None:
+def test_input_outside_the_table_breaks_the_session(name: str, phase: SessionPhase) -> None:
     table = TABLES[name]
     for given, data in RECEIVED.items():
         session = session_in(table, phase)
@@ -118,7 +118,7 @@ def test_input_outside_the_table_breaks_the_session(name: str, phase: Phase) -> 
         else:
             with pytest.raises(ProtocolError, match=r"^the peer "):
                 session.receive(data)
-            assert session.phase is Phase.BROKEN, given
+            assert session.phase is SessionPhase.BROKEN, given
 
 
 def states(messages: list[Message]) -> list[State]:
@@ -151,7 +151,7 @@ def test_a_complete_stock_session_has_iperf3s_bytes(chunk: int) -> None:
     assert transfer(client, server, Send.RESULTS) == [Document({"n": 1})]
     assert len(transfer(server, client, Send.RESULTS, Send.DISPLAY_RESULTS)) == 2
     transfer(client, server, Send.IPERF_DONE)
-    assert (client.phase, server.phase) == (Phase.DONE, Phase.DONE)
+    assert (client.phase, server.phase) == (SessionPhase.DONE, SessionPhase.DONE)
     document = b'\0\0\0\x07{"n":1}'
     assert b"".join(wire) == b"\x09" + document + b"\x0a\x01\x02\x04\x0d" + document * 2 + b"\x0e\x10"
     assert client.receive(framing.encode_server_error(205)) == []
@@ -162,7 +162,7 @@ def test_a_stock_peer_never_receives_an_extension() -> None:
     assert not server.extended
     with pytest.raises(RuntimeError, match="stock"):
         server.send(Send.HELLO, {})
-    assert server.phase is Phase.START
+    assert server.phase is SessionPhase.START
     server.send(Send.PARAM_EXCHANGE)
     assert server.send(Send.FAILURE, {"text": "no", "i_errno": 7}) == bytes.fromhex("fe 00000007 00000000")
 
@@ -178,7 +178,7 @@ def test_a_client_uses_extensions_after_the_greeting() -> None:
 
 def test_a_client_cannot_send_stats_to_a_stock_server() -> None:
     client = client_session(OURS)
-    client.phase = Phase.RUNNING
+    client.phase = SessionPhase.RUNNING
     with pytest.raises(RuntimeError, match="stock"):
         client.send(Send.STATS, {})
 
@@ -189,7 +189,7 @@ def test_a_failure_is_sent_as_a_sentence_then_a_number() -> None:
     client.receive(server.send(Send.HELLO, {}))
     messages = client.receive(server.send(Send.FAILURE, {"text": "the disk is full", "i_errno": 201}))
     assert messages == [Signal(State.SENTENCE, {"text": "the disk is full"})]
-    assert client.phase is Phase.FAILED
+    assert client.phase is SessionPhase.FAILED
 
 
 def test_a_server_error_without_errno_is_read_when_the_connection_ends() -> None:
@@ -200,18 +200,18 @@ def test_a_server_error_without_errno_is_read_when_the_connection_ends() -> None
 
 
 def test_a_server_error_is_accepted_instead_of_results() -> None:
-    client = session_in(CLIENT, Phase.AWAITS_RESULTS)
+    client = session_in(CLIENT, SessionPhase.AWAITS_RESULTS)
     assert client.receive(framing.encode_server_error(144)) == [ServerError(144, 0)]
 
 
 def test_a_connection_closed_inside_a_message_is_reported_as_such() -> None:
-    server = session_in(SERVER, Phase.AWAITS_PARAMETERS)
+    server = session_in(SERVER, SessionPhase.AWAITS_PARAMETERS)
     server.receive(b"\0\0\0\x20{")
     assert server.receive(b"") == [Closed(inside=True)]
 
 
 def test_an_announced_4_gib_is_refused_at_once_and_the_peer_gets_a_failure() -> None:
-    server = session_in(SERVER, Phase.AWAITS_PARAMETERS)
+    server = session_in(SERVER, SessionPhase.AWAITS_PARAMETERS)
     with pytest.raises(ProtocolError, match="announced a message of 16 MiB or more"):
         server.receive(b"\xff\xff\xff\xff")
     assert server.receive(b"x" * 1000) == []
@@ -225,8 +225,8 @@ def test_only_a_client_accepts_results_with_a_long_report() -> None:
     # Only the announced length is sent: it is checked before the body arrives.
     longest = framing.figures_limit(1, 40).size_bytes
     for session, phase, allowed in (
-        (client_session(STOCK), Phase.AWAITS_RESULTS, True),
-        (server_session(STOCK), Phase.AWAITS_RESULTS, False),
+        (client_session(STOCK), SessionPhase.AWAITS_RESULTS, True),
+        (server_session(STOCK), SessionPhase.AWAITS_RESULTS, False),
     ):
         session.allow_figures(1, 40)
         session.phase = phase

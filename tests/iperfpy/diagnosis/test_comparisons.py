@@ -100,24 +100,24 @@ def test_nearly_equal_or_unknown_directions_are_no_asymmetry() -> None:
     ("increase_ms", "letter"), [(4.9, "A+"), (5, "A"), (59, "B"), (60, "C"), (399, "D"), (400, "F")]
 )
 def test_grades_have_the_usual_bounds(increase_ms: float, letter: str) -> None:
-    loads = [bufferbloat.Load(19e6, 50e3 + 1e3 * increase_ms), bufferbloat.Load(20e6, 50e3)]
+    loads = [bufferbloat.LoadedRtt(19e6, 50e3 + 1e3 * increase_ms), bufferbloat.LoadedRtt(20e6, 50e3)]
     assert bufferbloat.grade(50e3, loads, [19e6, 20e6]).letter == letter
 
 
 @pytest.mark.parametrize(
     ("idle", "load", "session", "reason"),
     [
-        (None, bufferbloat.Load(20e6, 60e3), [20e6, 20e6], "before the load is not known"),
-        (50e3, bufferbloat.Load(20e6, None), [20e6, 20e6], "no echo"),
-        (50e3, bufferbloat.Load(15.9e6, 60e3), [15.9e6, 20e6], "did not reach 80 %"),
-        (50e3, bufferbloat.Load(None, 60e3), [19e6, 20e6], "did not reach 80 %"),
-        (50e3, bufferbloat.Load(20e6, 60e3), [20e6], "single test"),
-        (50e3, bufferbloat.Load(20e6, 60e3), [], "single test"),
-        (50e3, bufferbloat.Load(0, 60e3), [0, 0], "did not reach 80 %"),
+        (None, bufferbloat.LoadedRtt(20e6, 60e3), [20e6, 20e6], "before the load is not known"),
+        (50e3, bufferbloat.LoadedRtt(20e6, None), [20e6, 20e6], "no echo"),
+        (50e3, bufferbloat.LoadedRtt(15.9e6, 60e3), [15.9e6, 20e6], "did not reach 80 %"),
+        (50e3, bufferbloat.LoadedRtt(None, 60e3), [19e6, 20e6], "did not reach 80 %"),
+        (50e3, bufferbloat.LoadedRtt(20e6, 60e3), [20e6], "single test"),
+        (50e3, bufferbloat.LoadedRtt(20e6, 60e3), [], "single test"),
+        (50e3, bufferbloat.LoadedRtt(0, 60e3), [0, 0], "did not reach 80 %"),
     ],
 )
 def test_a_missing_grade_has_a_reason(
-    idle: float | None, load: bufferbloat.Load, session: list[float], reason: str
+    idle: float | None, load: bufferbloat.LoadedRtt, session: list[float], reason: str
 ) -> None:
     grade = bufferbloat.grade(idle, [load], session)
     assert not grade.letter
@@ -127,7 +127,7 @@ def test_a_missing_grade_has_a_reason(
 
 
 def test_a_load_of_80_percent_of_the_best_rate_is_graded() -> None:
-    loads = [bufferbloat.Load(16e6, 80e3), bufferbloat.Load(15e6, 900e3)]
+    loads = [bufferbloat.LoadedRtt(16e6, 80e3), bufferbloat.LoadedRtt(15e6, 900e3)]
     assert bufferbloat.grade(50e3, loads, [15e6, 16e6, 20e6]) == bufferbloat.Bufferbloat("B", 30e3)
 
 

@@ -13,7 +13,7 @@ import uvloop
 
 from iperfpy.control import framing
 from iperfpy.control.framing import State
-from iperfpy.control.session import CLIENT, Phase, Send, Session, server_session
+from iperfpy.control.session import CLIENT, Send, Session, SessionPhase, server_session
 from iperfpy.endpoint import control_connection
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import LateError, PeerError, PeerTerminatedError, ProtocolError
@@ -47,7 +47,7 @@ class Pair:
         self.peer_socket.setblocking(False)
         self.scope = AbortScope()
         session = Session(CLIENT, "the server", "iperfpy-" + "a" * 28, extended=True)
-        session.phase = Phase.RUNNING
+        session.phase = SessionPhase.RUNNING
         self.connection = ControlConnection(here, session, self.scope)
         self.connection.start()
 
@@ -206,7 +206,7 @@ def test_a_reset_that_arrived_together_with_data_ends_the_test_at_once() -> None
             here.setblocking(False)
         scope = AbortScope()
         session = Session(CLIENT, "the server", "iperfpy-" + "a" * 28, extended=True)
-        session.phase = Phase.RUNNING
+        session.phase = SessionPhase.RUNNING
         connection = ControlConnection(here, session, scope)
         connection.start()
         peer.send(stats(0))
@@ -235,19 +235,19 @@ EARLY = {
     "CLIENT_TERMINATE": bytes([State.CLIENT_TERMINATE]),
 }
 SERVERS_STEPS = {
-    Phase.START: Send.PARAM_EXCHANGE,
-    Phase.GREETED: Send.PARAM_EXCHANGE,
-    Phase.PARAMETERS_KNOWN: Send.CREATE_STREAMS,
-    Phase.CREATING: Send.TEST_START,
-    Phase.STARTING: Send.TEST_RUNNING,
-    Phase.RESULTS_KNOWN: Send.RESULTS,
-    Phase.REPLIED: Send.DISPLAY_RESULTS,
+    SessionPhase.START: Send.PARAM_EXCHANGE,
+    SessionPhase.GREETED: Send.PARAM_EXCHANGE,
+    SessionPhase.PARAMETERS_KNOWN: Send.CREATE_STREAMS,
+    SessionPhase.CREATING: Send.TEST_START,
+    SessionPhase.STARTING: Send.TEST_RUNNING,
+    SessionPhase.RESULTS_KNOWN: Send.RESULTS,
+    SessionPhase.REPLIED: Send.DISPLAY_RESULTS,
 }
 
 
 @pytest.mark.parametrize("phase", SERVERS_STEPS, ids=lambda phase: phase.name)
 @pytest.mark.parametrize("data", EARLY.values(), ids=EARLY.keys())
-async def test_bytes_that_come_too_early_are_the_clients_fault(phase: Phase, data: bytes) -> None:
+async def test_bytes_that_come_too_early_are_the_clients_fault(phase: SessionPhase, data: bytes) -> None:
     """The server takes its next step after the bytes have arrived: the step raises the client's error."""
     here, there = socket.socketpair()
     here.setblocking(False)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.endpoint.lifecycle import CLIENT, SERVER, Lifecycle, Stage, Step, Table
+from iperfpy.endpoint.lifecycle import CLIENT, SERVER, Lifecycle, LifecycleStep, Stage, Table
 from iperfpy.plan import Role
 
 ORDERS = {
     Role.CLIENT: [
-        *(Step.START, Step.STOP, Step.COUNT_LATE),
-        *(Step.SEND_RESULTS, Step.TAKE_RESULTS, Step.CONCLUDE),
+        *(LifecycleStep.START, LifecycleStep.STOP, LifecycleStep.COUNT_LATE),
+        *(LifecycleStep.SEND_RESULTS, LifecycleStep.TAKE_RESULTS, LifecycleStep.CONCLUDE),
     ],
     Role.SERVER: [
-        *(Step.START, Step.STOP, Step.TAKE_RESULTS, Step.COUNT_LATE),
-        *(Step.SHOW_OUTPUT, Step.SEND_RESULTS, Step.CONCLUDE),
+        *(LifecycleStep.START, LifecycleStep.STOP, LifecycleStep.TAKE_RESULTS, LifecycleStep.COUNT_LATE),
+        *(LifecycleStep.SHOW_OUTPUT, LifecycleStep.SEND_RESULTS, LifecycleStep.CONCLUDE),
     ],
 }
 
@@ -32,7 +32,7 @@ def test_no_step_can_be_left_out(role: Role) -> None:
     """The exception is the server's report, which only some clients request."""
     order = ORDERS[role]
     for left_out in range(len(order) - 1):
-        if order[left_out] is Step.SHOW_OUTPUT:
+        if order[left_out] is LifecycleStep.SHOW_OUTPUT:
             continue
         lifecycle = Lifecycle(role)
         for step in order[:left_out]:
@@ -48,10 +48,10 @@ def test_a_test_can_fail_at_every_stage_and_nothing_follows(role: Role) -> None:
         lifecycle = Lifecycle(role)
         for step in order[:length]:
             lifecycle.take(step)
-        lifecycle.take(Step.STOP)
-        assert lifecycle.take(Step.FAIL) is not Stage.OVER
-        assert lifecycle.take(Step.FAIL) is Stage.OVER
-        for step in set(Step) - {Step.STOP, Step.FAIL}:
+        lifecycle.take(LifecycleStep.STOP)
+        assert lifecycle.take(LifecycleStep.FAIL) is not Stage.OVER
+        assert lifecycle.take(LifecycleStep.FAIL) is Stage.OVER
+        for step in set(LifecycleStep) - {LifecycleStep.STOP, LifecycleStep.FAIL}:
             with pytest.raises(RuntimeError, match="out of order"):
                 lifecycle.take(step)
 
@@ -65,19 +65,19 @@ def test_every_stage_leads_to_the_end(table: Table) -> None:
             if following not in reached:
                 reached.add(following)
                 ahead.append(following)
-    before_the_end = {stage for stage, steps in table.items() if Step.CONCLUDE in steps}
+    before_the_end = {stage for stage, steps in table.items() if LifecycleStep.CONCLUDE in steps}
     assert before_the_end == {Stage.EXCHANGED}
     assert Stage.OVER in reached
 
 
 def test_stopping_twice_stops_once() -> None:
     lifecycle = Lifecycle(Role.SERVER)
-    lifecycle.take(Step.START)
-    assert lifecycle.take(Step.STOP) is Stage.RUNNING
-    assert lifecycle.take(Step.STOP) is Stage.STOPPED
+    lifecycle.take(LifecycleStep.START)
+    assert lifecycle.take(LifecycleStep.STOP) is Stage.RUNNING
+    assert lifecycle.take(LifecycleStep.STOP) is Stage.STOPPED
 
 
-ALONE_ORDER = (Step.START, Step.STOP, Step.COUNT_LATE, Step.CONCLUDE)
+ALONE_ORDER = (LifecycleStep.START, LifecycleStep.STOP, LifecycleStep.COUNT_LATE, LifecycleStep.CONCLUDE)
 
 
 def test_an_end_that_measures_alone_exchanges_no_results() -> None:

@@ -9,7 +9,7 @@ from iperfpy.endpoint.places import (
     SOURCES_LIMIT,
     NoPlaceError,
     PasswordWaits,
-    Places,
+    PlaceTable,
     source_of,
 )
 
@@ -29,9 +29,9 @@ def test_a_source_is_an_address_or_a_network(host: str, source: str) -> None:
     assert source_of(host) == source
 
 
-def filled(limit: int, source: str = "flood", **options: float) -> Places[str]:
+def filled(limit: int, source: str = "flood", **options: float) -> PlaceTable[str]:
     """Return places all taken by silent holders of one source, one a second from 0 on."""
-    places: Places[str] = Places(limit, **options)
+    places: PlaceTable[str] = PlaceTable(limit, **options)
     for number in range(limit):
         assert places.take(f"{source} {number}", source, number) is None
     return places
@@ -45,7 +45,7 @@ def test_a_newcomer_gets_the_place_of_the_oldest_silent_holder() -> None:
 
 
 def test_the_source_that_holds_most_loses_a_place_first() -> None:
-    places: Places[str] = Places(10)
+    places: PlaceTable[str] = PlaceTable(10)
     places.take("old", "honest", 0)
     for number in range(9):
         places.take(f"flood {number}", "flood", 1 + number)
@@ -67,7 +67,7 @@ def test_a_holder_that_did_its_part_keeps_its_place() -> None:
 
 
 def test_a_source_cannot_have_all_places() -> None:
-    places: Places[str] = Places(64, share=0.75)
+    places: PlaceTable[str] = PlaceTable(64, share=0.75)
     for number in range(48):
         places.take(f"one {number}", "one", 0)
         places.settle(f"one {number}")
@@ -79,7 +79,7 @@ def test_a_source_cannot_have_all_places() -> None:
 
 @pytest.mark.parametrize(("limit", "most"), [(1, 1), (2, 2), (3, 3), (4, 3), (64, 48)])
 def test_a_small_server_serves_one_source(limit: int, most: int) -> None:
-    places: Places[int] = Places(limit, share=0.75)
+    places: PlaceTable[int] = PlaceTable(limit, share=0.75)
     for number in range(most):
         places.take(number, "one", 0)
         places.settle(number)
@@ -88,7 +88,7 @@ def test_a_small_server_serves_one_source(limit: int, most: int) -> None:
 
 
 def test_a_crowded_source_takes_places_from_itself_alone() -> None:
-    places: Places[str] = Places(4, share=0.75)
+    places: PlaceTable[str] = PlaceTable(4, share=0.75)
     places.take("other", "two", 0)
     for number in range(3):
         places.take(f"one {number}", "one", 1)
@@ -96,7 +96,7 @@ def test_a_crowded_source_takes_places_from_itself_alone() -> None:
 
 
 def test_a_test_that_opens_its_streams_is_not_driven_out_by_the_next_one() -> None:
-    places: Places[str] = Places(1, patience_s=2)
+    places: PlaceTable[str] = PlaceTable(1, patience_s=2)
     places.take("first", "one", 0)
     for source in ("one", "two"):
         with pytest.raises(NoPlaceError):

@@ -18,10 +18,10 @@ from iperfpy.experiments.check_schedule import (
     TCP,
     TELLING,
     UDP,
+    CheckStep,
     Form,
-    Part,
     Scale,
-    Step,
+    StepPart,
     Timing,
     bytes_of,
     cost_s,
@@ -36,7 +36,7 @@ from iperfpy.experiments.check_schedule import (
     seconds_of,
     usable,
 )
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, Budget
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, TrafficBudget
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 
@@ -44,7 +44,7 @@ TIMING = Timing()
 CAPACITY = {Direction.FORWARD: 20e6, Direction.REVERSE: 100e6}
 
 
-def whole(scale: Scale, rtt_s: float) -> tuple[list[Step], float]:
+def whole(scale: Scale, rtt_s: float) -> tuple[list[CheckStep], float]:
     """Return every step of a diagnosis, and its seconds."""
     planned = lengths(scale, rtt_s, TIMING)
     steps = [idle_step(scale), *opening(planned), *remainder(planned, scale)]
@@ -75,7 +75,7 @@ def test_a_short_path_gets_the_whole_ladder_and_three_rounds(rtt_ms: float) -> N
     steps, _ = whole(FULL, rtt_ms / 1e3)
     for way in DIRECTIONS:
         own = [step for step in steps if step.direction is way]
-        assert sorted(step.share for step in own if step.part is Part.RUNG) == list(LADDER)
+        assert sorted(step.share for step in own if step.part is StepPart.RUNG) == list(LADDER)
         for number in (1, 2, 3):
             tests = [step.transport for step in own if step.round == number]
             assert sorted(tests) == sorted((*BULK, UDP))
@@ -85,14 +85,14 @@ def test_a_short_path_gets_the_whole_ladder_and_three_rounds(rtt_ms: float) -> N
 def test_every_test_is_long_enough_for_its_path() -> None:
     for rtt_s in (0.0001, 0.05, 0.15, 0.17, 0.6):
         steps, _ = whole(FULL, rtt_s)
-        assert min(step.seconds for step in steps if step.part is Part.RUNG) >= max(0.5, 4 * rtt_s)
-        assert min(step.seconds for step in steps if step.part is Part.BULK) >= max(0.8, 15 * rtt_s)
+        assert min(step.seconds for step in steps if step.part is StepPart.RUNG) >= max(0.5, 4 * rtt_s)
+        assert min(step.seconds for step in steps if step.part is StepPart.BULK) >= max(0.8, 15 * rtt_s)
 
 
 def test_a_rung_that_overloads_the_path_comes_after_a_pause() -> None:
     steps, _ = whole(FULL, 0.02)
     for step in steps:
-        assert step.pause_s == (1.0 if step.part is Part.RUNG and step.share > 0.95 else 0.0)
+        assert step.pause_s == (1.0 if step.part is StepPart.RUNG and step.share > 0.95 else 0.0)
     assert cost_s(steps[0], 0.2) == steps[0].seconds + 0.2
     assert cost_s(replace(steps[0], pause_s=1.0), 0.2) == steps[0].seconds + 1.0
 
@@ -113,7 +113,7 @@ def test_the_order_of_a_round_alternates() -> None:
 def test_the_ladder_is_shuffled_by_its_seed_alone() -> None:
     planned = lengths(FULL, 0.02, TIMING)
     one, same, other = (
-        [step.share for step in remainder(planned, FULL, seed) if step.part is Part.RUNG]
+        [step.share for step in remainder(planned, FULL, seed) if step.part is StepPart.RUNG]
         for seed in (1, 1, 2)
     )
     assert one == same != other
@@ -152,8 +152,8 @@ def test_a_slow_machine_keeps_three_rounds_of_shorter_tests(overhead_s: float) -
 # -- the budget
 
 
-def planned_within(total_bytes: int) -> tuple[list[Step], list[Step], Budget]:
-    budget = Budget(total_bytes)
+def planned_within(total_bytes: int) -> tuple[list[CheckStep], list[CheckStep], TrafficBudget]:
+    budget = TrafficBudget(total_bytes)
     kept, out = remainder_within(remainder(lengths(FULL, 0.02, TIMING), FULL), budget, CAPACITY)
     return kept, out, budget
 
@@ -178,7 +178,7 @@ def test_the_limits_of_all_steps_fit_into_the_budget(total_bytes: int) -> None:
 def test_a_small_budget_leaves_out_rounds_before_rungs() -> None:
     kept, out, _ = planned_within(30_000_000)
     assert {step.round for step in out} <= {2, 3}
-    assert all(step.part is Part.RUNG or step.round == 2 for step in kept)
+    assert all(step.part is StepPart.RUNG or step.round == 2 for step in kept)
 
 
 def test_a_smaller_one_keeps_the_overload_and_the_rates_far_below() -> None:
@@ -196,14 +196,14 @@ def test_a_tiny_budget_leaves_out_everything() -> None:
 
 
 def test_the_first_rounds_get_a_part_of_the_budget() -> None:
-    budget = Budget(6_000_000)
+    budget = TrafficBudget(6_000_000)
     steps = opening_within(opening(lengths(FULL, 0.02, TIMING)), budget)
     assert {step.limit_bytes for step in steps} == {500_000 - CONTROL_BYTES}
 
 
 def test_a_step_may_not_send_more_than_is_left() -> None:
-    budget = Budget(1_000_000)
-    step = Step(Part.BULK, Direction.FORWARD, TCP, 1.0, 1, limit_bytes=600_000)
+    budget = TrafficBudget(1_000_000)
+    step = CheckStep(StepPart.BULK, Direction.FORWARD, TCP, 1.0, 1, limit_bytes=600_000)
     assert limited(step, budget).limit_bytes == 600_000
     budget.spend(600_000)
     assert budget.left_bytes == 400_000 - CONTROL_BYTES
@@ -215,7 +215,7 @@ def test_a_step_may_not_send_more_than_is_left() -> None:
 
 
 def test_acknowledgements_are_a_part_of_the_budget() -> None:
-    plain, acknowledged = Budget(), Budget()
+    plain, acknowledged = TrafficBudget(), TrafficBudget()
     plain.spend(1_000_000)
     acknowledged.spend(1_000_000, acknowledged=True)
     assert acknowledged.spent_bytes - plain.spent_bytes == 1_000_000 * ACK_SHARE
@@ -223,9 +223,9 @@ def test_acknowledgements_are_a_part_of_the_budget() -> None:
 
 def test_expected_bytes_follow_rate_and_time() -> None:
     steps = [
-        Step(Part.RUNG, Direction.FORWARD, UDP, 2.0, share=0.5),
-        Step(Part.BULK, Direction.REVERSE, TCP, 1.0, 1),
-        Step(Part.IDLE, Direction.FORWARD, UDP, 5.0),
+        CheckStep(StepPart.RUNG, Direction.FORWARD, UDP, 2.0, share=0.5),
+        CheckStep(StepPart.BULK, Direction.REVERSE, TCP, 1.0, 1),
+        CheckStep(StepPart.IDLE, Direction.FORWARD, UDP, 5.0),
     ]
     assert bytes_of(steps, CAPACITY) == 2.0 * 10e6 / 8 + 100e6 / 8
 
@@ -238,13 +238,15 @@ def test_forms_get_smaller() -> None:
 
 
 def test_progress_names_directions_and_shares_as_the_result_does() -> None:
-    assert path_check.described(Step(Part.RUNG, Direction.FORWARD, UDP, 2.0, share=1.25)) == (
+    assert path_check.described(CheckStep(StepPart.RUNG, Direction.FORWARD, UDP, 2.0, share=1.25)) == (
         "up: UDP at 125 % of the estimate"
     )
-    assert path_check.described(Step(Part.UDP, Direction.REVERSE, UDP, 2.0, 1, share=0.9)) == (
+    assert path_check.described(CheckStep(StepPart.UDP, Direction.REVERSE, UDP, 2.0, 1, share=0.9)) == (
         "down: round 1, UDP at 90 % of TCP's rate"
     )
-    assert path_check.described(Step(Part.BULK, Direction.REVERSE, TCP, 2.0, 1)) == "down: round 1, tcp"
+    assert (
+        path_check.described(CheckStep(StepPart.BULK, Direction.REVERSE, TCP, 2.0, 1)) == "down: round 1, tcp"
+    )
 
 
 def test_the_first_line_has_the_numbers_of_a_direction() -> None:
@@ -257,7 +259,7 @@ def test_the_first_line_has_the_numbers_of_a_direction() -> None:
 def test_the_announced_numbers_are_those_of_the_steps() -> None:
     planned = lengths(FULL, 0.02, TIMING)
     steps = remainder(replanned(planned, 36.0, 0.4, FULL, 0.02), FULL)
-    rungs = sum(step.part is Part.RUNG for step in steps)
+    rungs = sum(step.part is StepPart.RUNG for step in steps)
     assert path_check._counted(steps) == f"{rungs} rates of UDP, 4 more rounds"
     assert rungs < 2 * len(planned.form.ladder)
-    assert path_check._counted([step for step in steps if step.part is not Part.RUNG]) == "4 more rounds"
+    assert path_check._counted([step for step in steps if step.part is not StepPart.RUNG]) == "4 more rounds"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iperfpy.diagnosis.evidence import RunEvidence
-from iperfpy.experiments.check_schedule import KCP, TCP, UDP, Part, Step
+from iperfpy.experiments.check_schedule import KCP, TCP, UDP, CheckStep, StepPart
 from iperfpy.experiments.measured_path import MeasuredPath, Outcome
 from iperfpy.plan import Direction
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
@@ -28,7 +28,7 @@ def rung(share: float, sent: int, arrived: int, *, told: bool = False) -> Outcom
         assert run.ended is not None
         evidence = (RunEvidence("udp", False, False, 1, 1.0, 1.0, path=(path,)),)
         run = replace(run, ended=replace(run.ended, evidence=evidence))
-    return Outcome(Step(Part.RUNG, FORWARD, UDP, 1.0, share=share), run)
+    return Outcome(CheckStep(StepPart.RUNG, FORWARD, UDP, 1.0, share=share), run)
 
 
 CAPACITY = 8 * 1428 * 1000.0
@@ -52,7 +52,7 @@ def test_a_higher_rate_is_tried_while_it_tells_more(outcomes: list[Outcome], is_
 
 
 def test_a_blocked_transport_carried_nothing_in_the_last_round() -> None:
-    step = Step(Part.BULK, FORWARD, TCP, 1.0, 1)
+    step = CheckStep(StepPart.BULK, FORWARD, TCP, 1.0, 1)
     run = run_of(started("tcp"), row({"bytes": 9}, {"bytes": 9}))
     assert run.ended is not None
     made = replace(run.ended, evidence=(RunEvidence(TCP, True, True, 1, 1.0, 72.0),))
@@ -67,7 +67,7 @@ def test_udp_goes_by_tcp_and_else_by_kcp() -> None:
     def bulk(name: str, size: int) -> Outcome:
         total = row({"bytes": size, "mtu_bytes": 1400}, {"bytes": size})
         run = run_of(started(name), total, row({}, {"bytes": size}))
-        return Outcome(Step(Part.BULK, FORWARD, name, 1.0, 1), run)
+        return Outcome(CheckStep(StepPart.BULK, FORWARD, name, 1.0, 1), run)
 
     both = MeasuredPath([bulk(KCP, 2_000_000), bulk(TCP, 1_000_000)])
     assert both.round_bps(FORWARD, 1) == pytest.approx(8e6 * 1500 / 1448)
@@ -76,7 +76,7 @@ def test_udp_goes_by_tcp_and_else_by_kcp() -> None:
 
 
 def test_without_a_test_nothing_is_known() -> None:
-    path = MeasuredPath([Outcome(Step(Part.BULK, FORWARD, TCP, 1.0, 1), Run())])
+    path = MeasuredPath([Outcome(CheckStep(StepPart.BULK, FORWARD, TCP, 1.0, 1), Run())])
     assert (path.address, path.peer_is_iperfpy, path.rtt_s, path.capacities()) == ("", None, 0.0, {})
     assert (path.datagram_bytes(), path.payload_share(TCP), path.data_s()) == (None, None, 0.0)
     assert path.header_bytes == 28

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from iperfpy.experiments.check_schedule import TCP, UDP, Part, Step
+from iperfpy.experiments.check_schedule import TCP, UDP, CheckStep, StepPart
 from iperfpy.experiments.measured_path import MeasuredPath, Outcome
 from iperfpy.experiments.step_plans import IDLE_BLOCK_BYTES, Prepared, prepared
 from iperfpy.options import ClientOptions
@@ -17,12 +17,12 @@ from tests.iperfpy.experiments.test_run_figures import row, run_of, started
 
 FORWARD = Direction.FORWARD
 OPTIONS = ClientOptions("host")
-BULK = Step(Part.BULK, FORWARD, TCP, 2.0, 1)
-RUNG = Step(Part.RUNG, FORWARD, UDP, 1.5, share=0.5)
-ROUND_UDP = Step(Part.UDP, FORWARD, UDP, 2.0, 1, share=0.9)
+BULK = CheckStep(StepPart.BULK, FORWARD, TCP, 2.0, 1)
+RUNG = CheckStep(StepPart.RUNG, FORWARD, UDP, 1.5, share=0.5)
+ROUND_UDP = CheckStep(StepPart.UDP, FORWARD, UDP, 2.0, 1, share=0.9)
 
 
-def planned(step: Step, path: MeasuredPath | None = None) -> Prepared:
+def planned(step: CheckStep, path: MeasuredPath | None = None) -> Prepared:
     return prepared(step, path or MeasuredPath(), {FORWARD: 20e6}, OPTIONS, 0x28)
 
 
@@ -66,7 +66,7 @@ def test_without_tcp_in_the_round_it_goes_by_the_capacity() -> None:
 
 
 def test_datagrams_are_short_on_the_idle_path_and_later_as_long_as_kcp_found_to_pass() -> None:
-    assert planned(Step(Part.IDLE, FORWARD, UDP, 1.0)).plan.block_bytes == IDLE_BLOCK_BYTES
+    assert planned(CheckStep(StepPart.IDLE, FORWARD, UDP, 1.0)).plan.block_bytes == IDLE_BLOCK_BYTES
     assert planned(RUNG).plan.block_bytes == 1400
     searched = run_of(started("kcp-bbr"), row({"mtu_bytes": 1252}, {}))
     path = MeasuredPath([Outcome(replace(BULK, transport="kcp-bbr"), searched)])

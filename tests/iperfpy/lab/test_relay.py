@@ -11,7 +11,7 @@ import pytest
 
 from iperfpy.lab.frame_ring import HEADER_BYTES
 from iperfpy.lab.lab_status import LabTime
-from iperfpy.lab.relay import TURN_US, UNCLEAN_US, Direction, Relay
+from iperfpy.lab.relay import TURN_US, UNCLEAN_US, JoinedWay, Relay
 from iperfpy.lab.way import Way
 from iperfpy.protocols.simulator import Silent, Simulation, Truth
 from iperfpy.protocols.simulator.inbox import Rows
@@ -70,13 +70,13 @@ class Record:
         return self.refusing
 
 
-def directions(text: str, clock: Clock, sources: Sequence[Script]) -> list[Direction]:
+def directions(text: str, clock: Clock, sources: Sequence[Script]) -> list[JoinedWay]:
     seeds = np.random.SeedSequence(SEED).spawn(2)
     ways = [Way(path, seed, -HEADER_BYTES) for path, seed in zip(parse(text), seeds, strict=True)]
-    return [Direction.of(way, source, Record(clock)) for way, source in zip(ways, sources, strict=True)]
+    return [JoinedWay.of(way, source, Record(clock)) for way, source in zip(ways, sources, strict=True)]
 
 
-def relayed(text: str, delay_us: Callable[[], float], until_us: float = 5e6) -> tuple[Relay, list[Direction]]:
+def relayed(text: str, delay_us: Callable[[], float], until_us: float = 5e6) -> tuple[Relay, list[JoinedWay]]:
     """Run the relay; each turn comes as much too late as `delay_us()` says."""
     clock, sources = Clock(), [Script(), Script(0)]
     both = directions(text, clock, sources)

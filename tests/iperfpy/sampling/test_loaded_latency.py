@@ -20,7 +20,7 @@ from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.json_report import JsonSink
 from iperfpy.report.terminal import latency_line
 from iperfpy.sampling.loaded_latency import APART_US, idle_us, latency
-from iperfpy.store.document_part import Part
+from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.document_reader import _latency as latency_of
 from tests.iperfpy.report.scenes import forward
 
@@ -139,9 +139,9 @@ def test_a_stored_run_has_its_responsiveness_and_an_old_one_none() -> None:
     sink.start(scene.start)
     sink.end(replace(scene.end, latency=MEASURED))
     sink.close()
-    stored = Part(json.loads(stream.getvalue())["end"]["latency"])
+    stored = DocumentPart(json.loads(stream.getvalue())["end"]["latency"])
     assert latency_of(stored) == MEASURED
     # Before there were probes, this name meant 60 s over the loaded round-trip time.
     measured = Latency(31, 4_200, 8_000, 19_300)
     rtts = {key: value for key, value in measured.record().items() if key.endswith(("_us", "_min", "_max"))}
-    assert latency_of(Part({**rtts, "responsiveness_rpm": 7500})) == measured
+    assert latency_of(DocumentPart({**rtts, "responsiveness_rpm": 7500})) == measured

@@ -9,7 +9,7 @@ import pytest
 
 from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction
-from iperfpy.store.difference import Verdict, differences
+from iperfpy.store.difference import ChangeVerdict, differences
 from iperfpy.store.direction_figures import about_test, directions_of
 from iperfpy.store.run_samples import samples_of
 from tests.iperfpy.report.scenes import SCENES
@@ -69,7 +69,7 @@ def test_an_interval_without_a_length_has_no_rate() -> None:
     assert one.series == ()
     samples = samples_of(document)
     (group,) = differences(samples, samples, None).groups
-    assert all(figure.verdict is Verdict.UNKNOWN for figure in group.figures)
+    assert all(figure.verdict is ChangeVerdict.UNKNOWN for figure in group.figures)
 
 
 def test_the_facts_of_a_document_of_iperf3() -> None:

@@ -17,7 +17,7 @@ from iperfpy.errors import DocumentError
 from iperfpy.store import folder as folder_module
 from iperfpy.store import run_index
 from iperfpy.store.folder import Folder, read_document
-from iperfpy.store.run_index import About, Entry, path_signature
+from iperfpy.store.run_index import About, IndexEntry, path_signature
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.scenes import forward
 from tests.iperfpy.store.test_round_trip import run_of
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_no_part_of_a_document(tmp_path: Path, monkeypatch: p
 
 def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = tmp_path / "index.jsonl"
-    run_index.append(index, Entry("1", about()))
+    run_index.append(index, IndexEntry("1", about()))
     before, write = index.read_bytes(), os.write
 
     def full(descriptor: int, data: bytes) -> int:
@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space"):
-        run_index.append(index, Entry("2", about()))
+        run_index.append(index, IndexEntry("2", about()))
     assert index.read_bytes() == before
 
 

@@ -22,7 +22,7 @@ from iperfpy.protocols.datagrams.address_proof import (
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, ConnectedPath, open_path
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort
-from iperfpy.protocols.datagrams.server_session import Session
+from iperfpy.protocols.datagrams.server_session import ServerSession
 from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
 
@@ -339,7 +339,7 @@ async def test_a_session_waits_for_its_receiver_after_a_proof(
     shared: SharedPort, senders: list[Sender]
 ) -> None:
     """Datagrams right behind the proof are kept, as behind any first datagram."""
-    future: asyncio.Future[Session] = shared.expect(CONV, PROVES)
+    future: asyncio.Future[ServerSession] = shared.expect(CONV, PROVES)
     (challenge,) = await senders[0].ask(OPENING, expected=1)
     data = struct.pack("<I", CONV) + bytes(20)
     await senders[0].ask(challenge, data)

@@ -15,7 +15,7 @@ from iperfpy.protocols.contract import SocketAddress, Stream
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
-from iperfpy.protocols.datagrams.server_session import Session
+from iperfpy.protocols.datagrams.server_session import ServerSession
 from iperfpy.protocols.errors import StreamPeerError, TransportError
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
@@ -45,7 +45,7 @@ def address_of(shared: SharedPort) -> SocketAddress:
     return ({"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host), port, *rest)
 
 
-def announce(shared: SharedPort, conv: int, *, proves: bool = False) -> asyncio.Future[Session]:
+def announce(shared: SharedPort, conv: int, *, proves: bool = False) -> asyncio.Future[ServerSession]:
     """Announce a session of a client that runs here."""
     return shared.expect(conv, ClientEnd(address_of(shared)[0], proves))
 
@@ -90,7 +90,7 @@ async def path_to(shared: SharedPort, port: int = 0) -> AsyncIterator[ConnectedP
         path.close()
 
 
-async def wait_for(future: asyncio.Future[Session]) -> Session:
+async def wait_for(future: asyncio.Future[ServerSession]) -> ServerSession:
     async with asyncio.timeout(5):
         return await future
 

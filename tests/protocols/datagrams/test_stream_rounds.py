@@ -8,7 +8,7 @@ import pytest
 
 from iperfpy.protocols import clock
 from iperfpy.protocols.datagrams import stream_rounds as module
-from iperfpy.protocols.datagrams.stream_rounds import LEAST_PER_VISIT, MOST_PER_VISIT, SLICE_NS, Rounds
+from iperfpy.protocols.datagrams.stream_rounds import LEAST_PER_VISIT, MOST_PER_VISIT, SLICE_NS, StreamRounds
 
 US = 1_000
 
@@ -60,7 +60,9 @@ class Timer:
 class Stream:
     """A stream: each visit takes `cost_us`, and it asks again `again` times."""
 
-    def __init__(self, machine: Machine, rounds: Rounds, name: str, cost_us: int = 0, again: int = 0) -> None:
+    def __init__(
+        self, machine: Machine, rounds: StreamRounds, name: str, cost_us: int = 0, again: int = 0
+    ) -> None:
         self.machine, self.rounds, self.name, self.cost_us, self.again = machine, rounds, name, cost_us, again
 
     def visit(self) -> None:
@@ -77,12 +79,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.fixture
-def rounds(machine: Machine) -> Rounds:
-    return Rounds(machine)  # type: ignore[arg-type]
+def rounds(machine: Machine) -> StreamRounds:
+    return StreamRounds(machine)  # type: ignore[arg-type]
 
 
 def test_a_round_visits_each_stream_once_in_the_order_in_which_they_asked(
-    machine: Machine, rounds: Rounds
+    machine: Machine, rounds: StreamRounds
 ) -> None:
     streams = [Stream(machine, rounds, name, again=1) for name in "abc"]
     for stream in (*streams, streams[0]):
@@ -94,7 +96,9 @@ def test_a_round_visits_each_stream_once_in_the_order_in_which_they_asked(
     assert not machine.soon
 
 
-def test_a_round_goes_on_in_the_next_turn_when_its_slice_is_over(machine: Machine, rounds: Rounds) -> None:
+def test_a_round_goes_on_in_the_next_turn_when_its_slice_is_over(
+    machine: Machine, rounds: StreamRounds
+) -> None:
     cost_us = SLICE_NS // US
     for name in "abcd":
         rounds.soon(Stream(machine, rounds, name, cost_us // 2 + 1, again=1))
@@ -102,7 +106,7 @@ def test_a_round_goes_on_in_the_next_turn_when_its_slice_is_over(machine: Machin
     assert [machine.turn() for _ in range(4)] == [["a", "b"], ["c", "d"], ["a", "b"], ["c", "d"]]
 
 
-def test_the_deadlines_of_all_streams_are_on_one_timer(machine: Machine, rounds: Rounds) -> None:
+def test_the_deadlines_of_all_streams_are_on_one_timer(machine: Machine, rounds: StreamRounds) -> None:
     streams = [Stream(machine, rounds, str(index)) for index in range(100)]
     for index, stream in enumerate(streams):
         rounds.at(stream, machine.now_us + 50_000 - 100 * (index // 10))
@@ -115,7 +119,7 @@ def test_the_deadlines_of_all_streams_are_on_one_timer(machine: Machine, rounds:
     assert len(seen) == len(set(seen)) == 100
 
 
-def test_of_several_deadlines_of_a_stream_the_earliest_counts(machine: Machine, rounds: Rounds) -> None:
+def test_of_several_deadlines_of_a_stream_the_earliest_counts(machine: Machine, rounds: StreamRounds) -> None:
     stream, began_us = Stream(machine, rounds, "a"), machine.now_us
     for wait_us in (50_000, 20_000, 30_000):
         rounds.at(stream, began_us + wait_us)
@@ -124,7 +128,9 @@ def test_of_several_deadlines_of_a_stream_the_earliest_counts(machine: Machine, 
     assert not [timer for timer in machine.timers if not timer.cancelled]
 
 
-def test_a_deadline_that_is_past_leaves_the_loop_a_millisecond(machine: Machine, rounds: Rounds) -> None:
+def test_a_deadline_that_is_past_leaves_the_loop_a_millisecond(
+    machine: Machine, rounds: StreamRounds
+) -> None:
     rounds.at(Stream(machine, rounds, "a"), machine.now_us - 5)
     assert machine.turn() == []
     began_us = machine.now_us
@@ -132,7 +138,7 @@ def test_a_deadline_that_is_past_leaves_the_loop_a_millisecond(machine: Machine,
     assert machine.now_us == began_us + 1_000
 
 
-def test_a_stream_that_is_forgotten_is_visited_no_more(machine: Machine, rounds: Rounds) -> None:
+def test_a_stream_that_is_forgotten_is_visited_no_more(machine: Machine, rounds: StreamRounds) -> None:
     a, b, c = (Stream(machine, rounds, name) for name in "abc")
     for stream in (a, b):
         rounds.soon(stream)
@@ -148,7 +154,7 @@ def test_a_stream_that_is_forgotten_is_visited_no_more(machine: Machine, rounds:
 
 
 def test_a_stream_that_another_one_forgets_in_the_round_is_not_visited(
-    machine: Machine, rounds: Rounds
+    machine: Machine, rounds: StreamRounds
 ) -> None:
     b = Stream(machine, rounds, "b")
 
@@ -163,7 +169,7 @@ def test_a_stream_that_another_one_forgets_in_the_round_is_not_visited(
     assert not machine.soon
 
 
-def test_senders_share_the_bytes_of_a_round(machine: Machine, rounds: Rounds) -> None:
+def test_senders_share_the_bytes_of_a_round(machine: Machine, rounds: StreamRounds) -> None:
     streams = [Stream(machine, rounds, str(index)) for index in range(128)]
     shares = []
     for stream in streams:

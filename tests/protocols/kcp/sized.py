@@ -8,7 +8,7 @@ from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.kcp.size_range import SizeRange
-from iperfpy.protocols.simulator import Bulk, Flow, Path, Simulation, bdp_bytes
+from iperfpy.protocols.simulator import Bulk, Path, SimulatedFlow, Simulation, bdp_bytes
 from tests.protocols.kcp.ends import Sink
 
 RATE, RTT_US = 8e6, 40_000
@@ -44,7 +44,7 @@ class Sized:
         there = self.simulation.link(path)
         back = self.simulation.link(path.with_(rate_bits_per_s=None, changes=()))
         self.sender.search_size(0)
-        self.flow: Flow = self.simulation.flow(
+        self.flow: SimulatedFlow = self.simulation.flow(
             self.sender, self.receiver, there, back, AfterOpening(self.sender)
         )
 

@@ -14,7 +14,7 @@ from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.simulator import Bulk, Simulation
 from iperfpy.protocols.simulator.path_language import parse
-from iperfpy.protocols.simulator.simulation import Flow
+from iperfpy.protocols.simulator.simulation import SimulatedFlow
 
 SECOND = 1_000_000
 
@@ -28,7 +28,7 @@ def _pair(kind: str) -> tuple[Engine, Engine]:
 
 
 @cache
-def _measured(kind: str, text: str, seconds: int = 5) -> tuple[PathEvidence, Flow]:
+def _measured(kind: str, text: str, seconds: int = 5) -> tuple[PathEvidence, SimulatedFlow]:
     """Run one flow over a path. The result is shared."""
     there, back = parse(text)
     simulation = Simulation(3)

@@ -9,7 +9,7 @@ from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator.application import Bulk
 from iperfpy.protocols.simulator.path import Path
-from iperfpy.protocols.simulator.simulation import Flow, Simulation
+from iperfpy.protocols.simulator.simulation import SimulatedFlow, Simulation
 
 SECOND_US = 1_000_000
 RATE = 2_000_000
@@ -28,7 +28,7 @@ def with_bbr() -> tuple[Engine, Engine]:
     )
 
 
-def started(ends: tuple[Engine, Engine]) -> tuple[Simulation, Flow]:
+def started(ends: tuple[Engine, Engine]) -> tuple[Simulation, SimulatedFlow]:
     simulation = Simulation(seed=1)
     there, back = simulation.link(PATH), simulation.link(PATH)
     return simulation, simulation.flow(*ends, there, back, Bulk(ends[0]))

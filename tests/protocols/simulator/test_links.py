@@ -15,12 +15,12 @@ from iperfpy.protocols.simulator import (
     Bursts,
     Change,
     CoDel,
-    Flow,
     Lumps,
     Path,
     RateWalk,
     SecondWay,
     Silent,
+    SimulatedFlow,
     Simulation,
 )
 from iperfpy.protocols.simulator.release_moments import ReleaseMoments
@@ -30,7 +30,7 @@ from tests.protocols.simulator.dummy import Catcher, Emitter
 SIZE = 972  # 1,000 bytes on the path
 
 
-def run(path: Path, emitter: Emitter, seconds: float, seed: int = 1) -> tuple[Flow, Catcher]:
+def run(path: Path, emitter: Emitter, seconds: float, seed: int = 1) -> tuple[SimulatedFlow, Catcher]:
     simulation = Simulation(seed, 0.0)
     catcher = Catcher()
     flow = simulation.flow(emitter, catcher, simulation.link(path), simulation.link(Path()), Silent())

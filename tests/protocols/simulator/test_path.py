@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from iperfpy.protocols.simulator import Bursts, Change, Flow, Path, Silent, Simulation, bdp_bytes
+from iperfpy.protocols.simulator import Bursts, Change, Path, Silent, SimulatedFlow, Simulation, bdp_bytes
 from tests.protocols.simulator.dummy import Catcher, Emitter
 
 SIZE = 972  # 1,000 bytes on the path
@@ -16,7 +16,7 @@ SHORT = 72  # where the size makes no difference: copies of many short datagrams
 
 def run(
     path: Path, emitter: Emitter, seconds: float, seed: int = 1, coalesce_us: float = 0.0
-) -> tuple[Flow, Catcher]:
+) -> tuple[SimulatedFlow, Catcher]:
     simulation = Simulation(seed, coalesce_us)
     catcher = Catcher()
     flow = simulation.flow(emitter, catcher, simulation.link(path), simulation.link(Path()), Silent())

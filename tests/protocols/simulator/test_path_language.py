@@ -25,7 +25,7 @@ from iperfpy.protocols.simulator.path_language import (
     KEYS,
     LONGEST_TEXT,
     MOST_EVENTS,
-    PathError,
+    PathTextError,
     describe,
     parse,
 )
@@ -209,7 +209,7 @@ def test_a_queue_in_datagrams_holds_as_many_of_any_size() -> None:
     ],
 )
 def test_an_error_names_the_item_and_what_its_key_accepts(text: str, message: str) -> None:
-    with pytest.raises(PathError, match=message) as caught:
+    with pytest.raises(PathTextError, match=message) as caught:
         parse(text)
     assert len(str(caught.value)) < 400
 
@@ -309,7 +309,7 @@ def test_a_description_is_read_as_the_same_path(
 def test_garbage_gives_a_path_or_a_path_error(text: str) -> None:
     try:
         paths = parse(text)
-    except PathError:
+    except PathTextError:
         return
     assert parse(describe(*paths)) == paths
 

@@ -7,7 +7,7 @@ from pathlib import Path as File
 
 import pytest
 
-from iperfpy.protocols.simulator.path_language import PathError, describe, parse
+from iperfpy.protocols.simulator.path_language import PathTextError, describe, parse
 from iperfpy.protocols.simulator.presets import PRESETS
 from tests.studies.paths.seed import PATHS, RTT_US
 
@@ -79,7 +79,7 @@ def test_a_preset_in_an_event_replaces_the_whole_path() -> None:
     ],
 )
 def test_a_bad_preset_is_named(text: str, message: str) -> None:
-    with pytest.raises(PathError, match=message):
+    with pytest.raises(PathTextError, match=message):
         parse(text)
 
 

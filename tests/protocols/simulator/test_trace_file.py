@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iperfpy.protocols.simulator import trace_file, trace_models
-from iperfpy.protocols.simulator.path_language import MOST_TRACES, PathError, describe, parse
+from iperfpy.protocols.simulator.path_language import MOST_TRACES, PathTextError, describe, parse
 from iperfpy.protocols.simulator.trace_file import TraceError, read_trace, write_trace
 from iperfpy.protocols.simulator.trace_models import MODELS, generate
 
@@ -137,7 +137,7 @@ def test_the_number_of_traces_is_bounded() -> None:
     events = [f"@{n}s:trace=constant:{n}M" for n in range(1, MOST_TRACES + 1)]
     assert len(parse(" ".join(events))[0].changes) == MOST_TRACES
     with pytest.raises(
-        PathError, match=rf"^@99s:trace=poisson:1M: a path has at most {MOST_TRACES} different traces$"
+        PathTextError, match=rf"^@99s:trace=poisson:1M: a path has at most {MOST_TRACES} different traces$"
     ):
         parse(" ".join([*events, "down:trace=constant:1M", "@99s:trace=poisson:1M"]))
 
@@ -186,7 +186,7 @@ def test_a_rate_and_a_trace_take_the_place_of_each_other() -> None:
     ],
 )
 def test_a_bad_trace_is_named(text: str, message: str) -> None:
-    with pytest.raises(PathError, match=message):
+    with pytest.raises(PathTextError, match=message):
         parse(text)
 
 

@@ -16,7 +16,7 @@ from iperfpy.protocols.udp.packets import (
     Columns,
     Outgoing,
     headers,
-    whole,
+    whole_datagrams,
 )
 
 NOW_US = 0x903 * 1_000_000 + 0x5E3C3
@@ -95,7 +95,7 @@ def test_only_datagrams_with_a_complete_header_are_counted(size: int, stride: in
     header_bytes = WIDE_BYTES if wide else NARROW_BYTES
     lengths = [min(stride, size - start) for start in range(0, size, stride)]
     complete = [length for length in lengths if length >= header_bytes]
-    assert whole(size, stride, wide=wide) == (len(complete), sum(complete))
+    assert whole_datagrams(size, stride, wide=wide) == (len(complete), sum(complete))
 
 
 def test_columns_are_views_of_the_buffer() -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from iperfpy.store.difference import Difference, Verdict, differences
+from iperfpy.store.difference import ChangeVerdict, Difference, differences
 from iperfpy.store.run_samples import RunSample, samples_of
 from tests.studies.diff_check.simulated_runs import Model, documents
 from tests.studies.machine import RESULTS
@@ -74,7 +74,9 @@ def row(case: Case, pairs: int, seed: int) -> dict[str, Any]:
     different = rate_different = found = open_ones = 0
     for _ in range(pairs):
         result = compared(case, rng)
-        changed = [one.verdict in (Verdict.WORSE, Verdict.BETTER) for one in result.groups[0].figures]
+        changed = [
+            one.verdict in (ChangeVerdict.WORSE, ChangeVerdict.BETTER) for one in result.groups[0].figures
+        ]
         different += any(changed)
         rate_different += changed[0]
         found += result.status == 1

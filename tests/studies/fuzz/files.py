@@ -16,14 +16,14 @@ from unittest.mock import patch
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import DocumentError
 from iperfpy.protocols.simulator import csv_trace, trace_file
-from iperfpy.protocols.simulator.path_language import PathError, describe, parse
+from iperfpy.protocols.simulator.path_language import PathTextError, describe, parse
 from iperfpy.protocols.simulator.presets import PRESETS
 from iperfpy.protocols.simulator.trace_file import LATEST_MS, TraceError, write_trace
 from iperfpy.report import compare_document, diagnosis_document, latency_document
 from iperfpy.store.diagnosis_difference import diagnosis_changes
 from iperfpy.store.difference import differences
 from iperfpy.store.direction_figures import about_test
-from iperfpy.store.run_index import COMPARE, DIAGNOSE, LATENCY, Entry, entry_of
+from iperfpy.store.run_index import COMPARE, DIAGNOSE, LATENCY, IndexEntry, entry_of
 from iperfpy.store.run_recorder import RunRecorder
 from iperfpy.store.run_samples import kind_of, samples_of
 from iperfpy.store.stored_run import Run
@@ -57,7 +57,7 @@ def printed_run(data: bytes) -> None:
         run = Run.from_document(document)
         json.dumps(run.document(), allow_nan=False)
     with contextlib.suppress(DocumentError):
-        Entry("name", about_test(document)).line()
+        IndexEntry("name", about_test(document)).line()
     with contextlib.suppress(DocumentError):
         samples = samples_of(document)
         differences(samples, samples, None)
@@ -123,7 +123,7 @@ def index(data: bytes) -> None:
 
 
 def index_seeds() -> list[bytes]:
-    return [Entry("20261129-152657", about_test(one)).line() for one in (tcp(), tcp(sends=False))]
+    return [IndexEntry("20261129-152657", about_test(one)).line() for one in (tcp(), tcp(sends=False))]
 
 
 # ------------------------------------------------------------------ paths and traces
@@ -136,7 +136,7 @@ def path_text(data: bytes) -> None:
         return
     try:
         there, back = parse(text)
-    except PathError:
+    except PathTextError:
         return
     assert parse(describe(there, back)) == (there, back)
 

@@ -23,7 +23,7 @@ from iperfpy.control.framing import State, decode_cookie, encode_cookie, encode_
 from iperfpy.control.parameters import decode_hello, decode_parameters, encode_hello, encode_parameters
 from iperfpy.control.peer_text import DocumentLimit, document_of
 from iperfpy.control.results import decode_results, decode_stats, encode_results, encode_stats
-from iperfpy.control.session import OVER, Phase, client_session, server_session
+from iperfpy.control.session import OVER, SessionPhase, client_session, server_session
 from iperfpy.errors import DocumentError, IperfpyError
 from iperfpy.plan import Plan
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Prover, Verifier, split_last
@@ -65,7 +65,7 @@ from tests.studies.fuzz.saved_state import SavedState
 SIDES = {1: Side.SENDER, 3: Side.RECEIVER}
 LIMIT = DocumentLimit(framing.PARAMETERS_LIMIT_BYTES, 2000, 10_000)
 COOKIES = ("s" * 36, "iperfpy-" + "o" * 28)
-PHASES = list(Phase)
+PHASES = list(SessionPhase)
 SCENE = SceneTransport()
 ENVELOPE = Geometry(2, 2)
 CIPHERS = ("", "none", "xor", "aes", "aes-128-gcm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from iperfpy.protocols.simulator.path import Path
-from iperfpy.protocols.simulator.path_language import PathError, parse
+from iperfpy.protocols.simulator.path_language import PathTextError, parse
 from iperfpy.protocols.simulator.presets import PRESETS
 from tests.studies.odd_paths.drawing import DATAGRAM, SETTLED_RTTS, OddPath
 from tests.studies.paths.watched import MTU
@@ -25,7 +25,7 @@ def given(text: str, *, down: bool = False, name: str = "") -> OddPath:
     """
     try:
         there, back = parse(text)[::-1] if down else parse(text)
-    except PathError as error:
+    except PathTextError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if there.mean_bits_per_s is None:
         raise argparse.ArgumentTypeError(f"{text}: the way of the data needs a rate or a trace")

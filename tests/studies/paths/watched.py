@@ -11,7 +11,7 @@ from iperfpy.protocols.kcp.engine_factory import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator.application import Bulk
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
-from iperfpy.protocols.simulator.simulation import Flow, Simulation
+from iperfpy.protocols.simulator.simulation import SimulatedFlow, Simulation
 from iperfpy.protocols.simulator.truth import Truth
 
 SECOND = 1_000_000
@@ -76,7 +76,7 @@ class Stretch:
 class Watched:
     """One flow with a snapshot every `interval_us`."""
 
-    def __init__(self, simulation: Simulation, flow: Flow, sender: Engine, receiver: Engine) -> None:
+    def __init__(self, simulation: Simulation, flow: SimulatedFlow, sender: Engine, receiver: Engine) -> None:
         self.simulation, self.flow, self.sender, self.receiver = simulation, flow, sender, receiver
         self.snapshots: list[Snapshot] = []
 
@@ -107,7 +107,7 @@ class Watched:
 
 
 def watch(
-    simulation: Simulation, flow: Flow, sender: Engine, receiver: Engine, interval_us: int = 100_000
+    simulation: Simulation, flow: SimulatedFlow, sender: Engine, receiver: Engine, interval_us: int = 100_000
 ) -> Watched:
     watched = Watched(simulation, flow, sender, receiver)
     simulation.every(interval_us, watched.snap)
