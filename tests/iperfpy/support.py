@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from iperfpy.control import framing
 from iperfpy.control.framing import State
 from iperfpy.endpoint.client import run_client
 from iperfpy.endpoint.server import run_server
 from iperfpy.options import ClientOptions, ServerOptions
 from iperfpy.plan import Plan
+from iperfpy.protocols import registry
+from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.registry import transport
 from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.runtime.deadlines import Deadlines
@@ -34,6 +38,14 @@ HURRIED = Deadlines(
 
 RATE_BPS = 50_000_000
 """Rate of each stream of a test of a duration, unless the test says otherwise."""
+
+
+def register(monkeypatch: pytest.MonkeyPatch, *added: Transport) -> None:
+    """Add transports to the registry. Replace no function that other modules import by name: a module that
+    is imported meanwhile would keep the replacement."""
+    known = registry._registry()
+    loaded = known.loaded | {one.name: one for one in added}
+    monkeypatch.setattr(registry, "_registry", lambda: known._replace(loaded=loaded))
 
 
 class Recorder:

@@ -23,6 +23,7 @@ import pytest
 
 from iperfpy.cli.main import main
 from iperfpy.control.framing import State
+from iperfpy.endpoint import served_test
 from iperfpy.endpoint.client import run_client
 from iperfpy.endpoint.opening import Greeted
 from iperfpy.endpoint.running_test import RunningTest
@@ -49,7 +50,7 @@ from iperfpy.protocols.tcp import TcpSettings
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.traffic.ending import EndEvent
-from tests.iperfpy.support import HURRIED, Peer, Recorder, Server, measure_into, serving
+from tests.iperfpy.support import HURRIED, Peer, Recorder, Server, measure_into, register, serving
 
 pytestmark = pytest.mark.live
 
@@ -313,14 +314,10 @@ CASES = [(*case, MISTAKES[number % len(MISTAKES)]) for number, case in enumerate
 
 def with_fault(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """Make the transport known to both ends."""
-    built_in, sent = transports(), dict[int, int]()
-    for module, end in (
-        ("iperfpy.endpoint.served_test", SERVER),
-        ("iperfpy.protocols.registry", CLIENT),
-        ("iperfpy.cli.commands.run", CLIENT),
-    ):
-        known = {**built_in, "faulty": Faulty(fault, end, sent)}
-        monkeypatch.setattr(f"{module}.transports", lambda known=known: known)
+    sent: dict[int, int] = {}
+    served = {**transports(), "faulty": Faulty(fault, SERVER, sent)}
+    monkeypatch.setattr(served_test, "transports", lambda: served)
+    register(monkeypatch, Faulty(fault, CLIENT, sent))
     if fault.method == "iperf3_parameters":  # asked of a transport that iperf3 knows, too
         monkeypatch.setattr(Faulty, "iperf3", Iperf3Mapping("faulty"))
     # The cache of payloads would answer in place of the transport.

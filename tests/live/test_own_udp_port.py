@@ -30,7 +30,7 @@ from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.protocols.testing import conformance
 from iperfpy.protocols.testing.conformance import Subject
 from iperfpy.protocols.testing.loopback import loopback_pair
-from tests.iperfpy.support import measure, serving
+from tests.iperfpy.support import measure, register, serving
 
 pytestmark = pytest.mark.live
 
@@ -167,9 +167,7 @@ class Plain(Transport):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = {**transports(), "plain": Plain()}
-    for module in ("iperfpy.endpoint.served_test", "iperfpy.protocols.registry"):
-        monkeypatch.setattr(f"{module}.transports", lambda: both)
+    register(monkeypatch, Plain())
 
 
 def plain(direction: Direction = Direction.FORWARD, **more: int) -> Plan:

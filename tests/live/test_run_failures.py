@@ -27,9 +27,9 @@ from iperfpy.errors import (
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Channel, ServerPort, Stream, Transport
 from iperfpy.protocols.errors import StreamPathError
-from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import RunEnded
+from tests.interop.free_port import free_port
 from tests.iperfpy.support import (
     HURRIED,
     Handler,
@@ -38,6 +38,7 @@ from tests.iperfpy.support import (
     measure,
     measure_into,
     plan_for,
+    register,
     relayed,
     scripted,
     serving,
@@ -221,9 +222,8 @@ async def test_the_udp_port_is_the_servers_before_any_test() -> None:
 async def test_a_server_tests_tcp_while_another_program_has_its_udp_port(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    other = socket.socket(type=socket.SOCK_DGRAM)
-    with closed_port() as port:
-        other.bind(("127.0.0.1", port))
+    port, other = free_port(), socket.socket(type=socket.SOCK_DGRAM)
+    other.bind(("127.0.0.1", port))
     with other:
         async with serving(port=port) as server:
             reason = f"cannot use UDP port {port} of 127.0.0.1: the port is in use"
@@ -306,9 +306,7 @@ async def test_an_error_while_streams_open_reaches_the_client(
     kind: type[IperfpyError],
     sentence: str,
 ) -> None:
-    known = {**transports(), "unready": Unready(error)}
-    for module in ("iperfpy.endpoint.served_test", "iperfpy.protocols.registry"):
-        monkeypatch.setattr(f"{module}.transports", lambda: known)
+    register(monkeypatch, Unready(error))
     async with serving() as server:
         assert (await fails(kind, server.port, Plan("unready", Settings(), block_bytes=1000)))[0] == sentence
         assert server.tests == []
