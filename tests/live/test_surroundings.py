@@ -208,6 +208,15 @@ def test_a_client_with_few_threads_measures_or_names_the_limit(server: WarmLocal
     check_few_threads(run_warm([*client_of(server.port), "-P", "8"], user=USER, threads=limit))
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_client_with_too_few_threads_names_the_limit(server: WarmLocalServer, limit: int) -> None:
+    if os.geteuid():
+        pytest.skip("only root may start a program of another user")
+    done = run_warm([*client_of(server.port), "-P", "8"], user=USER, threads=limit)
+    assert done.returncode == 1
+    check_few_threads(done)
+
+
 def test_a_client_that_may_have_no_further_thread_names_the_limit(server: WarmLocalServer) -> None:
     """Also while its libraries are loaded."""
     group = Path("/sys/fs/cgroup/pids" if Path("/sys/fs/cgroup/pids").is_dir() else "/sys/fs/cgroup")

@@ -22,8 +22,11 @@ class Sender:
     def find_spec(self, name, path=None, target=None):
         if name == module:
             sys.meta_path.remove(self)
-            for _ in range(times):
-                os.kill(os.getpid(), number)
+            try:
+                os.kill(os.getpid(), number)  # raises the exception of the first signal
+            finally:
+                for _ in range(times - 1):
+                    os.kill(os.getpid(), number)
 
 sys.meta_path.insert(0, Sender())
 runpy.run_module("iperfpy", run_name="__main__")

@@ -57,9 +57,10 @@ def test_the_log_line_of_a_test_follows_its_table_in_one_file(
             with held_up(outputs._terminal):
                 scene.play(sink)
                 handler.handle(logging.makeLogRecord({"msg": "the test is over"}))
-                if place == "two files":  # the log waits for no reader of the table
-                    outputs._log.finish()
-                    assert "the test is over" in errors_path.read_text()
+                outputs._log.finish()
+                # In a file of its own the log waits for no reader of the table.
+                log = tmp_path / "log" if place == "a log file" else errors_path
+                assert ("the test is over" in log.read_text()) is (place == "two files")
             outputs.finish()
     if place != "two files":
         text = (tmp_path / "log" if place == "a log file" else path).read_text()

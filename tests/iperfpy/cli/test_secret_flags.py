@@ -75,7 +75,6 @@ def test_a_key_that_cannot_be_had_is_an_error(words: list[str], sentence: str) -
         requested("-s", *words)
 
 
-@pytest.mark.linux
 def test_a_key_file_is_not_cut(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_bytes(b"k" * 70_000)
@@ -83,6 +82,7 @@ def test_a_key_file_is_not_cut(tmp_path: Path) -> None:
         requested("-s", "--kcp-key-file", str(file))
 
 
+@pytest.mark.linux
 def test_a_typed_key_is_not_among_the_arguments_that_other_users_see() -> None:
     program = (
         "import sys; from iperfpy.cli.secret_flags import hide_argument; hide_argument(sys.argv[1]);"
