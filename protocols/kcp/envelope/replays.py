@@ -1,7 +1,7 @@
 """Datagrams that come again: their nonces are random, so that one seen before is a copy.
 
-Few are remembered, because a look into a large set misses the processor's cache, for every datagram. An older
-copy reaches KCP, which drops segments that have arrived before.
+The table of the nonces forgets one only where a later one takes its place: of copies of the 20,000th datagram
+before, nine in ten are found. Others reach KCP, which drops segments that have arrived before.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import numpy as np
 
 from iperfpy.protocols.kcp.wire import Bytes
 
-REMEMBERED, BEGINNING_BYTES = 1 << 12, 16
-"""Datagrams that are remembered at least, beside as many older ones, and the bytes by which they are known,
-which hold the nonce."""
+BEGINNING_BYTES = 16
+"""The bytes by which a datagram is known, which hold the nonce."""
+MOST, _SPARSE = 1 << 18, 8
+"""Most places of the table, 8 bytes each, and the places for each datagram until there are as many."""
 _MULTIPLIER = np.uint64(0x9E37_79B9_7F4A_7C15)
 """Odd, so that nonces that count up give different marks."""
 
@@ -20,26 +21,33 @@ _MULTIPLIER = np.uint64(0x9E37_79B9_7F4A_7C15)
 class Replays:
     """Remembers the nonces of the datagrams that were accepted."""
 
-    __slots__ = ("_newest", "_older")
+    __slots__ = ("_count", "_places", "_shift")
 
     def __init__(self) -> None:
-        self._newest: set[int] = set()
-        self._older: set[int] = set()
+        self._count, self._places, self._shift = 0, np.zeros(0, np.uint64), np.uint64(0)
 
     def fresh(self, datagrams: Bytes) -> list[bool] | None:
         """False for each datagram, a row that begins with its nonce, that was accepted before; None if there
         is none of these. The datagrams are remembered."""
         words = np.ascontiguousarray(datagrams[:, :BEGINNING_BYTES]).view(np.uint64)
-        # A mark of 64 bits: two of 2^13 datagrams have the same with a chance of 2^-39.
-        marks: list[int] = (words[:, 0] * _MULTIPLIER + words[:, 1]).tolist()
-        known = set(marks)
+        # A mark of 64 bits: one of 2^18 others is the same with a chance of 2^-46.
+        marks = words[:, 0] * _MULTIPLIER + words[:, 1]
+        self._count += len(marks)
+        if _SPARSE * self._count > len(self._places) < MOST:
+            self._grow()
+        at = marks >> self._shift
+        known, each = self._places[at] == marks, marks.tolist()
         found = None
-        if len(known) != len(marks) or not (self._newest.isdisjoint(known) and self._older.isdisjoint(known)):
+        if np.count_nonzero(known) or len(set(each)) != len(each):
             found, here = [], set[int]()
-            for mark in marks:
-                found.append(mark not in here and mark not in self._newest and mark not in self._older)
+            for mark, is_known in zip(each, known.tolist(), strict=True):
+                found.append(not is_known and mark not in here)
                 here.add(mark)
-        self._newest |= known
-        if len(self._newest) >= REMEMBERED:
-            self._older, self._newest = self._newest, set()
+        self._places[at] = marks
         return found
+
+    def _grow(self) -> None:
+        held = self._places[self._places > 0]
+        self._places = np.zeros(min(MOST, 1 << (4 * _SPARSE * self._count).bit_length()), np.uint64)
+        self._shift = np.uint64(65 - len(self._places).bit_length())  # a mark's place is its highest bits
+        self._places[held >> self._shift] = held
