@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from iperfpy.protocols.units import SECOND_US
+
 DEFAULT_PORT = 5201
 RESULTS, RESULTS_VARIABLE = "results", "IPERFPY_RESULTS"
 """Folder of the saved runs, and the environment variable that names another one."""
@@ -84,7 +86,7 @@ class ClientOptions:
     bind: str = ""
     client_port: int = 0
     family: int = 0
-    connect_timeout_us: int = 5_000_000
+    connect_timeout_us: int = 5 * SECOND_US
     flow_label: int = 0
     credentials: Credentials | None = None
     file: str = ""
@@ -118,10 +120,10 @@ class ServerOptions:
     bind: str = ""
     family: int = 0
     one_off: bool = False
-    interval_us: int = 1_000_000
+    interval_us: int = SECOND_US
     max_tests: int = 64
     rate_limit_bps: int = 0
-    rate_window_us: int = 5_000_000
+    rate_window_us: int = 5 * SECOND_US
     longest_us: int = 0
     idle_us: int = 0
     authorization: Authorization | None = None
@@ -149,8 +151,8 @@ class LoneOptions:
     listens: bool = False
     conv: int = 0
     echo: bool = False
-    silence_us: int = 5_000_000
-    wait_us: int = 300_000_000
+    silence_us: int = 5 * SECOND_US
+    wait_us: int = 300 * SECOND_US
 
 
 OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"
@@ -204,7 +206,7 @@ class OutputOptions:
     csv_overwrite: bool = False
     rate_format: str = ""
     verbose: bool = False
-    interval_us: int = 1_000_000
+    interval_us: int = SECOND_US
     timestamps: str = ""
     text: str = OWN_TEXT
     verdict: bool = True

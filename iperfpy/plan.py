@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from iperfpy.protocols.settings import Settings
+from iperfpy.protocols.units import SECOND_US
 
-DEFAULT_DURATION_US = 10_000_000
+DEFAULT_DURATION_US = 10 * SECOND_US
 UNSIZED_BYTES = 1 << 62
 """`Plan.total_bytes` of a pipe or a device that is sent (-F): more than any test carries, so that its end, or
 the user's time limit, ends the test."""
@@ -89,7 +90,7 @@ class Plan:
     block_bytes: int = 128 * 1024
     rate_bps: int = 0
     burst_blocks: int = 0
-    interval_us: int = 1_000_000
+    interval_us: int = SECOND_US
     title: str = ""
     extra_data: str = ""
     get_server_output: bool = False
@@ -115,7 +116,7 @@ class Plan:
     @property
     def message_count(self) -> int:
         """Messages of the whole test; 0 for a bulk test."""
-        return max(1, self.messages_per_s * self.duration_us // 1_000_000) if self.messages_per_s else 0
+        return max(1, self.messages_per_s * self.duration_us // SECOND_US) if self.messages_per_s else 0
 
     @property
     def asked_bps(self) -> int:

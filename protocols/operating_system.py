@@ -262,17 +262,25 @@ def error_text(code: int) -> str:
 
 
 def lock_file(descriptor: int, *, wait: bool) -> None:
-    """Keep other processes, and other descriptors of this one, from locking a file until it is closed or
-    unlocked. Nothing where the system has no such lock (Windows). Raises OSError: the file system has none,
-    or another one holds it and `wait` is False."""
+    """Keep other processes, and other descriptors of this one, from locking a file until it is closed.
+    Nothing where the system has no such lock (Windows). Raises OSError: the file system has none, or another
+    one holds it and `wait` is False."""
     if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-def unlock_file(descriptor: int) -> None:
-    """End `lock_file`. Raises OSError."""
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+@contextlib.contextmanager
+def locked_file(descriptor: int) -> Iterator[None]:
+    """Keep other processes that lock the file from writing to it. A file system without locks, and a pipe,
+    are used without one."""
+    with contextlib.suppress(OSError):
+        lock_file(descriptor, wait=True)
+    try:
+        yield
+    finally:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_running(process: int) -> bool:

@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the records that everything above may import
     "iperfpy.error_numbers": set(),
     "iperfpy.errors": {*BASE, "iperfpy.error_numbers"},
-    "iperfpy.options": set(),
+    "iperfpy.options": {f"{P}.units"},
     "iperfpy.plan": BASE,
     "iperfpy.payload_size": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
     "iperfpy.records": {

@@ -9,7 +9,7 @@ from iperfpy.comparison.comparison_report import ComparisonReport, steady_rates
 from iperfpy.comparison.message_standing import slowest_means
 from iperfpy.comparison.ranking import Pair, Ranking, enough, rank
 from iperfpy.comparison.standing import standings
-from iperfpy.diagnosis.finding import Confidence
+from iperfpy.diagnosis.finding import SURENESS, Confidence
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import counted
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
@@ -20,7 +20,6 @@ DEAR = 1.5
 """Bytes of packets for each byte of payload from which on the sentence tells the price."""
 SURE_EQUAL, LIKELY_EQUAL = 0.05, 0.10
 """Relative differences that the intervals must exclude for two contenders to be equal, surely or likely."""
-SURENESS = {Confidence.SURE: "sure", Confidence.LIKELY: "likely", Confidence.POSSIBLE: "not sure"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,8 @@ def _decided(
     """The sentence for enough tests."""
     # A round that was cut short may have given each its test of this kind: rounds are no number of tests.
     fewest = min(one.fewest for one in compared.values())
-    sure = f"{SURENESS[confidence]}, {fewest} tests each"
+    sureness = "not sure" if confidence is Confidence.POSSIBLE else SURENESS[confidence]
+    sure = f"{sureness}, {fewest} tests each"
     hidden = [share for way in compared if (share := _hidden(compared[way], take[way])) is not None]
     doubt = f"; a difference of up to {_percent(max(hidden))} may be hidden" if hidden else ""
     common = _common(take)

@@ -42,6 +42,10 @@ class Confidence(enum.StrEnum):
     POSSIBLE = "possible"
 
 
+SURENESS = {Confidence.SURE: "sure", Confidence.LIKELY: "likely", Confidence.POSSIBLE: "possibly"}
+"""The words behind a sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One cause in one direction.

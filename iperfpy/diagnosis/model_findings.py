@@ -257,8 +257,3 @@ def _delay(model: PathModel, direction: Direction) -> Finding | None:
         *advice.for_jitter(),
         evidence={"spread_us": round(delay.spread_us)},
     )
-
-
-def too_few_for_policer(losses: int) -> str:
-    """Sentence about losses that are too few."""
-    return f"{losses} losses: too few to tell a policer ({FEWEST_LOSSES} needed)"

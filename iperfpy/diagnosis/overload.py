@@ -45,13 +45,12 @@ class Bucket:
 
     Parameters
     ----------
-    burst_bytes, least_bytes, most_bytes : depth of the bucket, and its bounds
+    burst_bytes, most_bytes : depth of the bucket, and its upper bound
     losses : losses beyond the path's own in the stretches that exceeded it
     rise_us : delay that they added
     """
 
     burst_bytes: float
-    least_bytes: float
     most_bytes: float
     losses: int
     rise_us: float
@@ -100,7 +99,7 @@ def bucket(capacity: Capacity, usual_us: float) -> Bucket | None:
     most_us = max(one.rise_us - _RISE_ERRORS * one.rise_error_us for one in losing)
     if max(rise_us, most_us) > max(usual_us, _RISE_US):
         return None
-    return Bucket(best, least, most, losses, rise_us)
+    return Bucket(best, most, losses, rise_us)
 
 
 def queue(capacity: Capacity, jitter_us: float, *, varies: bool) -> Queue | None:

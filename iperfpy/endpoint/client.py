@@ -40,6 +40,7 @@ from iperfpy.plan import Direction, EndCondition, Plan, Role
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
+from iperfpy.protocols.units import SECOND_US
 from iperfpy.records import Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -161,7 +162,7 @@ class _Client:
             if not transport.iperf3.key:
                 needs = f"which cannot run {transport.name}: that needs iperfpy at both ends"
                 raise PlanError(f"{host} runs a stock iperf3 server, {needs}")
-            if self._plan.omit_us % 1_000_000:
+            if self._plan.omit_us % SECOND_US:
                 raise PlanError(f"{host} runs a stock iperf3 server, which omits whole seconds only")
         elif transport.name not in greeted.hello.transports:
             known = ", ".join(greeted.hello.transports)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis import ladder
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, TrafficBudget
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, SHORTEST_S, TrafficBudget
 from iperfpy.plan import Direction
 
 TCP, KCP, UDP = "tcp", "kcp-bbr", "udp"
@@ -322,9 +322,6 @@ OPENING_SHARE = 0.5
 """Part of the budget for the first rounds, which may not need it: the capacity is not known yet."""
 TELLING = (1.25, 0.50, 0.90, 1.00, 0.25, 0.75, 1.10, 0.10)
 """Rungs in the order in which a small budget keeps them: an overload, then loss and delay without one."""
-LEAST_BUDGET_BYTES = 5_000_000
-SHORTEST_S = 0.3
-"""Length below which a test that the budget shortens is left out."""
 
 
 def limited(step: CheckStep, budget: TrafficBudget) -> CheckStep:

@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, SHORTEST_S
 from iperfpy.plan import Direction
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN, median_interval
 
@@ -29,15 +29,12 @@ STEADY_S, STEADY_ROUND_TRIPS = 3.0, 20.0
 LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS = 1.0, 10.0
 """Shortest time behind the start-up, for the sake of a further round. Data that waits behind the losses of a
 start-up is delivered after it, so a start-up must never be cut for a round."""
-SHORTEST_S = 0.3
-"""Shortest test at all, in a comparison that has no time for a round of longer ones."""
 REST_SHARE, LEAST_REST_S, MOST_REST_S = 0.1, 0.2, 1.0
 """Rest before a test, as a share of its length, and its limits in seconds."""
 MESSAGE_S, MESSAGE_BYTES, MESSAGES_PER_S = 2.0, 100, 100
 """The messages of a contender in a round: six rounds have enough of them for a 99th percentile."""
 LEAST_TEST_BYTES = 1_000_000
 """Bytes of IP packets that each test may send at least, unless even one round of such tests is too much."""
-LEAST_BUDGET_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ USUAL_MSS = 1448
 
 APPLICATION = "application"
 """Limit of a sender that has nothing to send, in `PathEvidence.limited_us`."""
-SHORTEST_S = 0.1
+LEAST_DATA_S = 0.1
 """A test of less data than this has no rate: a burst into buffers is none of the path."""
 SETTLED_FROM = 0.4
 """Part of a test after which its rate counts: before it, the sender searched for the rate."""
@@ -136,7 +136,7 @@ def settled_bps(run: Run, direction: Direction) -> float | None:
 def steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
     """Payload rate at which data arrived from a moment of a test on; of the whole test if no interval began
     so late. None if nothing was measured, or not for long enough."""
-    if not run.intervals or run.intervals[-1].end < SHORTEST_S:
+    if not run.intervals or run.intervals[-1].end < LEAST_DATA_S:
         return None
     kept = [one for one in run.intervals if one.start >= from_s] or list(run.intervals)
     arrived = [sample for one in kept if (sample := arrived_in(run, one, direction)) is not None]
@@ -265,7 +265,7 @@ def evidence_of(run: Run, direction: Direction) -> RunEvidence | None:
     lower the rate on long paths.
     """
     found = next((one for one in run.evidence if one.direction is direction), None)
-    if found is None or found.seconds < SHORTEST_S:
+    if found is None or found.seconds < LEAST_DATA_S:
         return None
     # A diagnosis sends all that goes: its sender has nothing to send only at the start, and at an amount.
     paths = tuple(

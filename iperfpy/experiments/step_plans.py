@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from iperfpy.diagnosis import ladder
-from iperfpy.experiments import check_schedule as schedule
 from iperfpy.experiments.check_schedule import CheckStep, StepPart
 from iperfpy.experiments.measured_path import MeasuredPath
+from iperfpy.experiments.serial_tests import SHORTEST_S
 from iperfpy.options import ClientOptions
 from iperfpy.plan import WAYS, Direction, Plan
 from iperfpy.protocols.errors import SettingsError
@@ -84,7 +84,7 @@ def prepared(
     name = f"{step.transport} {WAYS[step.direction]}"
     if rate_bps is None:
         return Prepared(plan, options, f"{name} (no rate to go by)")
-    if seconds < min(step.seconds, schedule.SHORTEST_S):
+    if seconds < min(step.seconds, SHORTEST_S):
         return Prepared(plan, options, f"{name} (the budget of bytes)")
     if not rate_bps and step.limit_bytes:
         # An amount ends the test, and the client ends it after the planned time.

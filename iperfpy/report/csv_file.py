@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from iperfpy.errors import StartError, system_reason
-from iperfpy.protocols.operating_system import is_removed, lock_file, unlock_file
+from iperfpy.protocols.operating_system import is_removed, locked_file
 
 TAIL_BYTES = 1 << 16
 """Length of the end of a file that is searched for an unfinished line; no row is longer."""
@@ -107,7 +107,9 @@ class CsvFile:
             self._follow()  # somebody removed the file
         if self._descriptor < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        with _locked(self._descriptor):
+        # Two processes would both write the header, and one would complete the unfinished row that another
+        # removes again.
+        with locked_file(self._descriptor):
             status = os.fstat(self._descriptor)
             regular, size = stat.S_ISREG(status.st_mode), status.st_size
             if self._replace and regular:
@@ -174,27 +176,13 @@ class CsvFile:
 
     def _check_header(self, descriptor: int) -> None:
         """Raises `StartError` unless the file is empty or has this header."""
-        with _locked(descriptor), open(descriptor, "rb", closefd=False) as file:
+        with locked_file(descriptor), open(descriptor, "rb", closefd=False) as file:
             first = file.readline(len(self._header))
         if first and first != self._header:
             raise CsvError(
                 f"cannot add rows to {self.path}, whose first line is not the header of this version's "
                 "rows: name another file, or replace it with --csv-overwrite"
             )
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    """Keep other processes from adding rows: two of them would both write the header, and one would complete
-    the unfinished row that another removes again."""
-    # A file system without locks, and a pipe, are used without one.
-    with contextlib.suppress(OSError):
-        lock_file(descriptor, wait=True)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            unlock_file(descriptor)
 
 
 def _completion(descriptor: int, size: int) -> bytes:

@@ -14,17 +14,13 @@ import textwrap
 from collections.abc import Iterator
 
 from iperfpy.diagnosis.bufferbloat import Bufferbloat
-from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+from iperfpy.diagnosis.finding import SURENESS, Cause, Confidence, Finding
 from iperfpy.diagnosis.path_report import Comparison, DirectionReport, PathReport
 from iperfpy.plan import WAYS
 from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.report.screen import Span
 
-SURENESS = {
-    Confidence.SURE: ("sure", "strong"),
-    Confidence.LIKELY: ("likely", ""),
-    Confidence.POSSIBLE: ("possibly", "muted"),
-}
+STYLES = {Confidence.SURE: "strong", Confidence.LIKELY: "", Confidence.POSSIBLE: "muted"}
 WAY_WIDTH, RATE_WIDTH, LABEL_WIDTH = 6, 20, 11
 BURST = 1.5
 """Rate of a short test over that of the path up to which a burst explains it."""
@@ -80,7 +76,7 @@ def _direction(one: DirectionReport, width: int | None, letter: str) -> Iterator
 
 def _finding(way: str, rate: str, finding: Finding, width: int | None) -> Iterator[list[Span]]:
     """The cause on a line that begins with the direction and the rate, then its evidence and its advice."""
-    sureness, style = SURENESS[finding.confidence]
+    sureness, style = SURENESS[finding.confidence], STYLES[finding.confidence]
     if rate == "also":
         head = [(" " * WAY_WIDTH, ""), (f"{rate:<{LABEL_WIDTH}}", "muted")]
     else:

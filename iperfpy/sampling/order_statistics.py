@@ -59,13 +59,6 @@ class MedianInterval:
         """True if there are too few values for an interval."""
         return self.confidence is None
 
-    @property
-    def relative_half_width(self) -> float | None:
-        """Larger distance of an end from the median, as a share of the median; None for a range or at 0."""
-        if self.is_range or not self.median:
-            return None
-        return max(self.high - self.median, self.median - self.low) / abs(self.median)
-
 
 @dataclass(frozen=True, slots=True)
 class Shift:
@@ -337,21 +330,6 @@ def further_runs(
         return None
     fewest = min(len(_finite(first)), len(_finite(second)))
     return max(0, runs_needed(spread, effect, confidence=confidence, power=power) - fewest)
-
-
-def runs_for_interval(values: ArrayLike, half_width: float, confidence: float = CONFIDENCE) -> int | None:
-    """Number of runs for a median interval of at most `half_width` (a share of the median) to each side.
-
-    From the standard error of a median of normal values, 1.2533 spread / sqrt(n). At least
-    `FEWEST_FOR_MEDIAN`. None if there are fewer than two values.
-    """
-    if not half_width > 0:
-        raise ValueError("the half width must be above 0")
-    spread = run_spread(values)
-    if spread is None:
-        return None
-    width = _normal((1 + confidence) / 2) * math.sqrt(math.pi / 2) * spread / half_width
-    return max(FEWEST_FOR_MEDIAN, math.ceil(width**2))
 
 
 def student_quantile(probability: float, degrees: int) -> float:

@@ -32,7 +32,6 @@ from iperfpy.store.run_index import INDEX, About, IndexEntry, append, read
 
 STORED = "stored"
 """Key of a document for the facts that only a stored one has: `id` and `kind`."""
-LAST = "last"
 MOST_BYTES = 1 << 28
 """Bytes of the longest document that is read."""
 FEWEST_NAMED = 5

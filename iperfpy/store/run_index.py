@@ -13,13 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iperfpy.protocols.operating_system import lock_file, unlock_file
+from iperfpy.protocols.operating_system import locked_file
 from iperfpy.records import finite
 from iperfpy.store.document_part import DocumentPart
 
@@ -120,7 +120,7 @@ def append(path: Path, entry: IndexEntry) -> None:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        with _locked(descriptor):
+        with locked_file(descriptor):
             size = os.fstat(descriptor).st_size
             if size:
                 os.lseek(descriptor, size - 1, os.SEEK_SET)
@@ -176,15 +176,3 @@ def entry_of(stored: Any) -> IndexEntry:
         error=part.text("error", ""),
     )
     return IndexEntry(name, about)
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    """Keep other processes from appending. A file system without locks is written without one."""
-    with contextlib.suppress(OSError):
-        lock_file(descriptor, wait=True)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            unlock_file(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iperfpy.plan import Plan
+from iperfpy.protocols.units import SECOND_US
 
 POLLS_PER_INTERVAL = 20
 SHORTEST_POLL_US, LONGEST_POLL_US = 10_000, 100_000
@@ -27,7 +28,7 @@ class PollTimes:
     """
 
     def __init__(self, plan: Plan, streams: int, *, only_receives: bool) -> None:
-        interval_us = plan.interval_us or 1_000_000
+        interval_us = plan.interval_us or SECOND_US
         pause_us = min(max(interval_us // POLLS_PER_INTERVAL, SHORTEST_POLL_US), LONGEST_POLL_US)
         pause_us = max(pause_us, PER_STREAM_US * streams)
         self._omitting_us = self._measuring_us = pause_us

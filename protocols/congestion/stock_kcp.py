@@ -34,7 +34,6 @@ class StockCongestionControl:
         self._window = 1
         self._threshold = SMALLEST_THRESHOLD
         self._credit = 1.0  # the window with its fraction, `incr` in units of segments
-        self._in_flight = 0
         self._timed_out = False
 
     @property
@@ -42,10 +41,9 @@ class StockCongestionControl:
         return self._window
 
     def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
-        self._in_flight = in_flight
+        """Sending does not change the window."""
 
     def on_ack(self, ack: Ack) -> None:
-        self._in_flight = ack.in_flight
         if not ack.advanced:
             return
         if self._window < self._threshold:

@@ -81,7 +81,6 @@ class DeliveryAccounting:
         sending = self._sending
         each, newest_us = None, None
         if acks is not None:
-            self._counts.acks_received += len(acks)
             newest_us = self._implied_by_una(acks)
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
@@ -275,10 +274,9 @@ class DeliveryAccounting:
     def acknowledge_ranges(self, acks: list[tuple[int, RangeAck]], now_us: int) -> None:
         """Take acknowledgements in ranges that arrived together, each with its cumulative ACK, at most
         `nxt`."""
-        nxt, counts, way_back = self._sending.nxt, self._counts, self.way_back
+        nxt, way_back = self._sending.nxt, self.way_back
         possible = [(una, ack) for una, ack in acks if ack.is_possible(una, nxt)]
-        counts.acks_received += len(possible)
-        counts.impossible += len(acks) - len(possible)
+        self._counts.impossible += len(acks) - len(possible)
         repairs = [way_back.take(ack, now_us, self._rtt) for _, ack in possible]
         if len(possible) > 1 and not any(repairs):
             # None is missing between them, so that all together say what one would have said.
@@ -391,7 +389,6 @@ class DeliveryAccounting:
                 parts.append(expand_rows(ranges, sending.una, now_us).numbers)
             parts += [sending.outstanding(una + start, una + stop) for start, stop in ranges.ranges]
         numbers = np.concatenate(parts) if parts else np.empty(0, np.int64)
-        self._counts.acks_received += bool(parts)
         fresh, _ = sending.mark(numbers[numbers < sending.nxt])
         if len(fresh):
             self.record.repaired(fresh)

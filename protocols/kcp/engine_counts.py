@@ -26,7 +26,7 @@ class Counts:
     segments_sent : data segments, every transmission
     lost, early, fast : retransmissions by cause, as kcp-go names them (see `Cause`)
     queued_segments, queue_us : first transmissions, and the time between write and that, summed over them
-    acks_sent, acks_received : ACK segments, or acknowledgements in ranges
+    acks_sent : ACK segments, or acknowledgements in ranges
     foreign : datagrams that are not KCP of this conversation, or not as far as their end
     impossible : segments that acknowledge a segment never sent, or contradict themselves
     work : records of arrived datagrams, about 5 us each, and one more for each 2 KiB
@@ -45,7 +45,6 @@ class Counts:
     queued_segments: int = 0
     queue_us: int = 0
     acks_sent: int = 0
-    acks_received: int = 0
     foreign: int = 0
     impossible: int = 0
     work: int = 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from iperfpy.protocols.kcp.ack_timing import HEADERS_BYTES
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.kcp.way_back import INTERVALS_PER_RTT
 from iperfpy.protocols.path_evidence import PathEvidence
 
-HEADERS_BYTES = 28
-"""IPv4 and UDP headers."""
 SPURIOUS_SHARE = 0.1
 """Share of losses found spurious up to which the runs of losses are those of the path."""
 STALL_US = 1_000_000

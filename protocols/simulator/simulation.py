@@ -60,12 +60,10 @@ class Host:
     def __init__(self, endpoint: Endpoint, application: Application, inbox: Inbox) -> None:
         self.endpoint, self.application, self.inbox = endpoint, application, inbox
         self.port: Port | None = None
-        self.wakes = 0
         self._idle_wakes = 0
 
     def wake(self, now_us: int) -> None:
         """Deliver arrived datagrams, then write and transmit until neither makes progress."""
-        self.wakes += 1
         arrived = self.inbox.take(now_us)
         for batch in arrived:
             self.endpoint.receive(batch, now_us)

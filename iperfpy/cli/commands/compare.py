@@ -10,8 +10,9 @@ from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, Report
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, size
 from iperfpy.errors import ParameterError
 from iperfpy.experiments.check_schedule import DIRECTIONS
-from iperfpy.experiments.compare_schedule import DEFAULT_S, LEAST_BUDGET_BYTES
+from iperfpy.experiments.compare_schedule import DEFAULT_S
 from iperfpy.experiments.contender import DEFAULT_CONTENDERS, contenders_of
+from iperfpy.experiments.serial_tests import LEAST_BUDGET_BYTES
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 from iperfpy.protocols.units import SECOND_US

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from iperfpy.diagnosis.evidence import RunEvidence
-from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+from iperfpy.diagnosis.finding import SURENESS, Cause, Finding
 from iperfpy.plan import WAYS
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import Meaning, Metric, Side, with_meaning
@@ -45,7 +45,6 @@ from iperfpy.report.pictures.run_timeline import (
 )
 from iperfpy.store.stored_run import End, Run
 
-SURENESS = {Confidence.SURE: "sure", Confidence.LIKELY: "likely", Confidence.POSSIBLE: "possibly"}
 FEWEST_POINTS, MOST_BOXES, MOST_STREAMS = 5, 16, 16
 
 

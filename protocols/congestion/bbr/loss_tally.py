@@ -37,14 +37,13 @@ class LossTally:
     runs : runs of consecutive lost transmissions; 0 where the caller does not count them
     heads, tails : bursts that lost their first transmission but not their last, and the reverse; 0 where the
         caller does not count them
-    elapsed_us : time over which the transmissions were resolved; 0 where the caller does not measure it
     """
 
-    __slots__ = ("elapsed_us", "heads", "lost", "runs", "sent", "tails")
+    __slots__ = ("heads", "lost", "runs", "sent", "tails")
 
     def __init__(self, sent: int = 0, lost: int = 0) -> None:
         self.sent, self.lost = sent, lost
-        self.runs = self.heads = self.tails = self.elapsed_us = 0
+        self.runs = self.heads = self.tails = 0
 
     def add(self, other: LossTally) -> None:
         self.sent += other.sent
@@ -52,12 +51,6 @@ class LossTally:
         self.runs += other.runs
         self.heads += other.heads
         self.tails += other.tails
-        self.elapsed_us += other.elapsed_us
-
-    @property
-    def sent_per_s(self) -> float:
-        """Transmissions per second; 0.0 if the time was not measured."""
-        return self.sent * 1e6 / self.elapsed_us if self.elapsed_us else 0.0
 
     @property
     def loss_rate(self) -> float:
@@ -85,22 +78,19 @@ class LossTally:
 class LossTotals:
     """The transport's cumulative counts at one moment; their difference to later counts is a tally."""
 
-    __slots__ = ("_at_us", "_delivered", "_lost", "_runs")
+    __slots__ = ("_delivered", "_lost", "_runs")
 
     def __init__(self) -> None:
-        self._delivered = self._lost = self._runs = self._at_us = 0
+        self._delivered = self._lost = self._runs = 0
 
     def advance(self, ack: Ack) -> LossTally:
         """Move to the totals of `ack` and return the transmissions resolved since the last move."""
         lost = ack.lost - self._lost
         tally = LossTally(ack.delivered - self._delivered + lost, lost)
         tally.runs = ack.lost_runs - self._runs
-        tally.elapsed_us = ack.now_us - self._at_us
         self.skip(ack)
-        self._at_us = ack.now_us
         return tally
 
     def skip(self, ack: Ack) -> None:
-        """Move to the totals of `ack` without counting the transmissions before it. Their time still counts,
-        so the sending rate of the next tally includes the silence."""
+        """Move to the totals of `ack` without counting the transmissions before it."""
         self._delivered, self._lost, self._runs = ack.delivered, ack.lost, ack.lost_runs

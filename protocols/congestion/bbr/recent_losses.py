@@ -35,12 +35,9 @@ class RecentLosses:
         self._blocks: deque[tuple[int, LossTally]] = deque()  # time of completion, block
         self._open = LossTally()
         self._delivered = self._lost = self._runs = 0
-        self._since_us: int | None = None
 
     def update(self, delivered: int, lost: int, runs: int, window: int, now_us: int) -> bool:
         """Take the transport's totals; True if a block was completed."""
-        if self._since_us is None:
-            self._since_us = now_us
         block, lost_now = self._open, lost - self._lost
         sent = block.sent = block.sent + delivered - self._delivered + lost_now
         block.lost += lost_now
@@ -49,7 +46,6 @@ class RecentLosses:
         # A sixteenth of the window: a window has twice `MIN_BLOCKS` blocks.
         if sent < MIN_BLOCK or sent < window // (2 * MIN_BLOCKS):
             return False
-        block.elapsed_us, self._since_us = now_us - self._since_us, now_us
         self._blocks.append((now_us, block))
         self._open = LossTally()
         return True
@@ -77,5 +73,5 @@ class RecentLosses:
     def restart(self, delivered: int, lost: int, runs: int) -> None:
         """Drop all blocks and count from these totals on."""
         self._blocks.clear()
-        self._open, self._since_us = LossTally(), None
+        self._open = LossTally()
         self._delivered, self._lost, self._runs = delivered, lost, runs

@@ -14,7 +14,6 @@ from iperfpy.experiments.check_schedule import (
     FULL,
     LADDER,
     QUICK,
-    SHORTEST_S,
     TCP,
     TELLING,
     UDP,
@@ -36,7 +35,7 @@ from iperfpy.experiments.check_schedule import (
     seconds_of,
     usable,
 )
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, TrafficBudget
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, SHORTEST_S, TrafficBudget
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 

@@ -20,7 +20,7 @@ from iperfpy.experiments.compare_schedule import (
     rest_s,
     round_turns,
 )
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, SHORTEST_S
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
 
 TIMING = Timing()
@@ -35,7 +35,7 @@ def test_the_rounds_fit_the_time_unless_one_is_too_long(contenders: int) -> None
     for rtt_ms, time_s in product((0.1, 10, 40, 100, 170, 300), (30, 120, DEFAULT_S, 3600)):
         found = planned(time_s, contenders, rtt_ms / 1e3)
         assert found.rounds >= 1
-        assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == schedule.SHORTEST_S
+        assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == SHORTEST_S
         assert 0 < found.startup_s <= schedule.STARTUP_SHARE * found.test_s + 1e-9
         assert found.message_s == min(MESSAGE_S, found.test_s)
         assert found.pause_s <= found.rest_s

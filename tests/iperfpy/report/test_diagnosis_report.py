@@ -14,12 +14,12 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from iperfpy.diagnosis.bufferbloat import Bufferbloat
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
-from iperfpy.diagnosis.finding import Cause, Confidence
+from iperfpy.diagnosis.finding import SURENESS, Cause, Confidence
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import DocumentError
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.report import diagnosis_document
-from iperfpy.report.diagnosis_text import SURENESS, lines, rates
+from iperfpy.report.diagnosis_text import STYLES, lines, rates
 from tests.iperfpy.report.diagnosis_scenes import SCENES, UP, golden, nothing, run, text, udp_differs, whole
 
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
@@ -100,7 +100,7 @@ def test_the_other_address_family_is_said_to_be_unchecked() -> None:
 
 
 def test_every_confidence_has_a_word() -> None:
-    assert set(SURENESS) == set(Confidence)
+    assert set(SURENESS) == set(STYLES) == set(Confidence)
 
 
 def test_styles_are_known_to_the_screen() -> None:

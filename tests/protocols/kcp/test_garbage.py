@@ -85,7 +85,7 @@ def test_datagrams_shorter_than_a_header_are_foreign(size: int) -> None:
         one.transmit(1_000)
         if size < 24:
             assert one.counts.foreign > 0
-            assert one.counts.acks_sent == one.counts.acks_received == 0
+            assert one.counts.acks_sent == 0
 
 
 def _mutated(rng: random.Random, one: Engine) -> bytes:

@@ -158,7 +158,7 @@ def _state(one: Engine, sink: Sink) -> dict[str, Any]:
             one.delivery.marked_lost - recovery.spurious_losses,
         ),
         "receiving": (receiving.nxt, receiving.high, receiving.stored, receiving.bytes, receiving.segments),
-        "counted": (receiving.duplicates, receiving.refused, counts.foreign, counts.acks_received),
+        "counted": (receiving.duplicates, receiving.refused, counts.foreign),
         "delivered": bytes(sink.data),
         "peer window": one.peer_window,
         "acknowledges": above,

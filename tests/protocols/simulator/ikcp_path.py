@@ -105,7 +105,6 @@ class GrowsByOne(StockCongestionControl):
     """ikcp's congestion control before September 2015: the window grows by one with each ACK."""
 
     def on_ack(self, ack: Ack) -> None:
-        self._in_flight = ack.in_flight
         if ack.advanced:
             self._open(self._window + 1)
 
