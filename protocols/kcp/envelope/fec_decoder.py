@@ -191,6 +191,7 @@ class FecDecoder:
         bits = 0
         for index in indices:
             bits |= 1 << index
+        once = bits.bit_count() == len(indices)
         known = self._sets.get(number)
         if known is None:
             known = self._sets[number] = _Set(self._numbering.geometry(number).data)
@@ -207,10 +208,16 @@ class FecDecoder:
             return
         # One copy of all, because slices of bytes are cheaper than those of an array.
         content, width, shards = rows.tobytes(), rows.shape[1], known.shards
-        for at, index in enumerate(indices):
-            if fresh >> index & 1 and index not in shards:
-                shards[index] = content[at * width + SHARD_OFFSET : (at + 1) * width]
-                self.held_bytes += width - SHARD_OFFSET
+        size, held = width - SHARD_OFFSET, len(shards)
+        parts = [content[start : start + size] for start in range(SHARD_OFFSET, len(content), width)]
+        if once and fresh == bits:
+            shards.update(zip(indices, parts, strict=True))
+        else:
+            # A shard that comes again has the content of the first, or it is garbage: the first one stays.
+            for index, part in zip(indices, parts, strict=True):
+                if fresh >> index & 1:
+                    shards.setdefault(index, part)
+        self.held_bytes += (len(shards) - held) * size
         if known.have.bit_count() >= known.data:
             self._ready[number] = known
         while self.held_bytes > MOST_BYTES:

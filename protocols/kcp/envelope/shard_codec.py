@@ -69,10 +69,16 @@ def restored(
     data, size = geometry.data, padded(len(sets) * shard_bytes)
     padding, missing_shard = bytes(size - len(sets) * shard_bytes), bytes(shard_bytes)
     parts: list[bytes] = []
-    for index in (*range(data), *(data + parity for parity in parities)):
-        parts += [shards.get(index, missing_shard).ljust(shard_bytes, b"\0") for shards in sets]
+    used = (*range(data), *(data + parity for parity in parities))
+    for index in used:
+        parts += [shards.get(index, missing_shard) for shards in sets]
         parts.append(padding)
     content = b"".join(parts)
+    # Most datagrams are full, and need no padding.
+    if len(content) < len(used) * size:
+        full = [{at: one.ljust(shard_bytes, b"\0") for at, one in shards.items()} for shards in sets]
+        yield from restored(geometry, parities, full, shard_bytes)
+        return
     rows = np.frombuffer(content, np.uint8).reshape(-1, size)
     differences = combined(parity_matrix(*geometry)[list(parities)], rows[:data])
     differences ^= rows[data:]
@@ -91,6 +97,8 @@ def _solution(geometry: Geometry, missing: tuple[int, ...], parities: tuple[int,
 
 def _solved(matrix: list[list[int]], shards: list[bytes]) -> list[bytes]:
     """The product of a matrix (m, m) and m shards of one length."""
+    if len(shards) == 1:
+        return [shards[0].translate(_TABLES[matrix[0][0]])]
     found = []
     for factors in matrix:
         terms = [shard.translate(_TABLES[factor]) for factor, shard in zip(factors, shards, strict=True)]
