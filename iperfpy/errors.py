@@ -13,7 +13,7 @@ IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── ProtocolError           the peer broke the control protocol
 ├── PathError               a data stream failed, or carried nothing for too long
 ├── LateError               the peer did not answer in time
-├── FaultError              a transport, or this program, has a fault: an exception that is none of these
+├── FaultError              a transport, or this program, has a fault: an exception of another kind
 ├── DocumentError           a stored run cannot be read back
 ├── LabError                a run of the lab did not begin, or broke off
 └── InterruptError          the user stopped this end; exit status 0, as in iperf3 since 3.19

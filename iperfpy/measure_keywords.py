@@ -393,7 +393,7 @@ def _us(name: str, seconds: float) -> int:
 
 def _whole(name: str, value: float) -> int:
     """The nearest whole number. Raises `PlanError` for a negative value, NaN and infinities, and for a value
-    above 0 of which 0 would be left, as that often stands for "no limit"."""
+    above 0 that rounds to 0, as that often stands for "no limit"."""
     if not math.isfinite(value) or value < 0:
         raise PlanError(f"{name} must be a number that is not negative")
     whole = round(value)

@@ -64,7 +64,7 @@ class MemoryBudget:
         self.held_bytes = 0
 
     def take(self, count: int) -> bool:
-        """Take bytes, if they are left."""
+        """Take bytes. True if they were left; else nothing is taken."""
         held = self.held_bytes + count
         shared = self._beyond(held) - self._beyond(self.held_bytes)
         if held > self._most_bytes or shared > self._server.shared_bytes:

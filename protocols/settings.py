@@ -111,7 +111,7 @@ class Setting:
 
     @property
     def zero_is_unset(self) -> bool:
-        """True if 0 stands for "not set", as in iperf3: the field may be unset, and 0 is no value of it."""
+        """True if 0 stands for "not set", as in iperf3: the field may be unset, and its minimum is not 0."""
         return self.kind is int and self.default is None and (self.option.minimum or 0) > 0
 
     def flags(self, prefix: str) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ class Setting:
         Raises
         ------
         SettingsError
-            When the text is no value of that type.
+            When the text is not a value of that type.
         """
         if self.kind is str:
             return text

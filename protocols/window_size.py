@@ -47,5 +47,5 @@ def enough_of(sender: Mapping[str, Value]) -> int | None:
 
 
 def limited_s(sender: Mapping[str, Value]) -> float:
-    """Seconds that a sender measured: the time of all its limits, of which one holds at any moment."""
+    """Seconds that a sender measured: the time of all its limits; one of them holds at any moment."""
     return sum(number(value) or 0.0 for key, value in sender.items() if key.endswith("_limited_us")) / 1e6

@@ -25,7 +25,9 @@ class KeptTest(Iperf3Document):
 
 
 def keep_test(document: Mapping[str, Any], *, folder: str = "", json: str = "") -> bool:
-    """Save a test, unless it failed before its data flowed; arguments as in `keep`. False: it is lost."""
+    """Save a test, unless it failed before its data flowed; arguments as in `keep`.
+
+    True if nothing was lost."""
     if "test_start" not in document["start"]:
         return True
     try:
@@ -37,8 +39,8 @@ def keep_test(document: Mapping[str, Any], *, folder: str = "", json: str = "") 
 
 
 def keep(document: Mapping[str, Any], about: About, *, folder: str = "", json: str = "") -> bool:
-    """Save a result, and name its file on standard error, or the reason why it is not saved. Returns False
-    then.
+    """Save a result, and name its file on standard error, or the reason why it is not saved. True if it is
+    saved.
 
     Parameters
     ----------

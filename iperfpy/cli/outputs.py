@@ -333,7 +333,7 @@ class Outputs:
                 yield []
                 return
             bars, screen = bars_for(sys.stdout.encoding), rich_screen(sys.stdout)
-            # A status that cannot be drawn is no loss of its own: the table, on the same terminal, tells it.
+            # If the status cannot be drawn, the table on the same terminal fails as well, and says so.
             guarded = GuardedSink(StatusSink(row, screen, self._terminal.repeat, bars), lambda error: None)
             yield [QueuedSink(guarded, self._terminal, TERMINAL_ROWS, lambda count: None)]
 

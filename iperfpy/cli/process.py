@@ -102,7 +102,7 @@ def has_terminal() -> bool:
 class _LogLines(io.RawIOBase):
     """Appends text to the log file, or to a new one if somebody has removed it.
 
-    A line of which only a part was written is ended before the next one."""
+    If only a part of a line was written, that line is ended before the next one."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file

@@ -155,7 +155,7 @@ def _decided(
     words: _Words,
 ) -> str:
     """The sentence for enough tests."""
-    # A round that was cut short may have given each its test of this kind: rounds are no number of tests.
+    # A round that was cut short may have given each its test of this kind: tests count, not rounds.
     fewest = min(one.fewest for one in compared.values())
     sureness = "not sure" if confidence is Confidence.POSSIBLE else SURENESS[confidence]
     sure = f"{sureness}, {fewest} tests each"

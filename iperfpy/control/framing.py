@@ -28,7 +28,7 @@ from iperfpy.records import finite
 COOKIE_BYTES = 37
 PROBE_PREFIX = "iperfpy-probe-"
 """Beginning of a cookie that belongs to no test: the server answers it with `PROBE_ANSWER`, and closes. The
-second hyphen is no character of a test's cookie."""
+cookie of a test never has a second hyphen."""
 PROBE_ANSWER = b"!"
 COOKIE_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 PARAMETERS_LIMIT_BYTES = 8192

@@ -35,7 +35,7 @@ def calm(flight: FlightBins, rate: float, packet_bytes: int) -> NDArray[np.bool_
     low_us, high_us = np.percentile(flight.delay_us[known], (5, 95))
     if high_us - low_us < _RANGE_US:
         return small
-    # A bin of which nothing arrived has the delay of its neighbours.
+    # A bin without arrivals has the delay of its neighbours.
     times = bin_times(flight)
     delays = np.interp(times, times[known], flight.delay_us[known])
     low: NDArray[np.bool_] = small & (delays <= low_us + _LOW * (high_us - low_us))

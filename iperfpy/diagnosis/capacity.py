@@ -125,7 +125,7 @@ def _lost_more(one: Stretch, loss: RandomLoss) -> float:
 
 
 class _Delay(NamedTuple):
-    """Delay without a queue: mean, its error, and the change of it that is no sign of a queue."""
+    """Delay without a queue: mean, its error, and the change of it that does not yet show a queue."""
 
     calm_us: float
     error_us: float

@@ -75,7 +75,7 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     if rate is not None and carried is not None and carried > _FULL * rate:
         # Tests of the rounds filled the path: an end that waited now and then was no limit.
         ends = [finding for finding in ends if finding.cause not in _END_LIMITS]
-        # Another transport may still be held by an end, which is no limit of the path: it comes last.
+        # Another transport may still be held by an end. That does not limit the path, so it comes last.
         others = _ends_of_others(runs, rate)
     ends = [_promised(finding, recommended, carried) for finding in ends]
     findings = [*ends, *([treatment.finding] if treatment.finding else []), *path, *others]

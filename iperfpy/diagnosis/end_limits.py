@@ -355,7 +355,7 @@ def _sent_datagrams(run: RunEvidence) -> int:
 
 
 def largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:
-    """Give the stream of which most is known: the one that sent most."""
+    """Give the stream that sent most: most is known about it."""
 
     def sent(path: PathEvidence) -> int:
         return int(path.flight.sent_bytes.sum()) if path.flight is not None else 0

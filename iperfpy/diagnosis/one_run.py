@@ -46,7 +46,7 @@ _MANY = 40
 """Round trips from which on the start of a test weighs little."""
 _SPREAD_US, _SPREAD_RTTS, _SPREAD_PACKETS = 5e3, 0.1, 4.0
 _LUMP_SPREADS, _LUMP_PACKETS = 1.13, 10.0
-"""Lumps are as wide as the whole variation, of which `delay_spread_us` is three quarters; and they hold some
+"""Lumps are as wide as the whole variation, and `delay_spread_us` is three quarters of that; they hold some
 packets."""
 _ORDER = (Cause.POLICER, Cause.SPURIOUS, Cause.QUEUE, Cause.RATE_VARIES)
 """Limits of the path, the most limiting first; other findings are properties of it."""

@@ -79,7 +79,7 @@ class Queue:
 def bucket(capacity: Capacity, usual_us: float) -> Bucket | None:
     """Find a policer; None if there is no sign of one.
 
-    usual_us : delay that is no sign of a queue
+    usual_us : delay up to which no queue is assumed
     """
     rate, losing = capacity.rate, _losing(capacity)
     if rate is None or not losing:

@@ -70,7 +70,7 @@ class PathReport:
     peer_is_iperfpy : False: a stock iperf3; None: no test has begun
     address : the server's address in the tests; empty: no test has begun
     idle : the path before any load
-    directions : one per direction of which anything was measured
+    directions : one per direction in which anything was measured
     both_ways : findings about the two directions together
     not_checked : phrases, each with its reason
     warnings : sentences of the tests about this end, each once

@@ -341,7 +341,7 @@ class _Client:
     def _tell_sinks(self, error: IperfpyError) -> IperfpyError:
         if self._test is not None:
             return self._test.fail(error)
-        if isinstance(error, InterruptError):  # as in a test that has sent data, of which nothing arrived
+        if isinstance(error, InterruptError):  # as in a test whose data did not arrive
             error = PathError(f"nothing was measured: {error}")
         tell_all(self._sinks, lambda sink: sink.error(str(error)))
         return error

@@ -158,7 +158,7 @@ class ClosingReport:
         )
 
     def record_without_conclusions(self, error: IperfpyError, peer_totals: Mapping[int, Sample]) -> RunEnded:
-        """The record of the end of a test of which `record` has a fault: the figures, and `error`."""
+        """The record of the end of a test for which `record` failed: the figures, and `error`."""
         return RunEnded(
             rows=self._of_both(peer_totals).rows,
             cpu_percent=self._cpu_of_both(),

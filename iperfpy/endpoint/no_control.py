@@ -85,7 +85,7 @@ class NoControl:
         """Nothing will come."""
 
     def can(self, send: Send) -> bool:
-        """Nothing can be sent."""
+        """True if it can be sent, which is never so."""
         return False
 
     def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:

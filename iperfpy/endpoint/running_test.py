@@ -113,8 +113,8 @@ class RunningTest:
             self._telling = asyncio.create_task(self._tell_finished())
 
     async def _tell_finished(self) -> None:
-        """Tell the peer when this end has sent the whole amount, of which parts may be lost, or its file, of
-        which the peer does not know the length."""
+        """Tell the peer when this end has sent the whole amount, or its file. Parts of the amount may be
+        lost, and the peer does not know the length of the file."""
         with contextlib.suppress(IperfpyError):  # a stream that fails is reported by the stream
             await self._transfer.all_sent()
             if not self._transfer.is_over:
@@ -138,7 +138,7 @@ class RunningTest:
     def _on_tick(self, samples: tuple[Sample, ...], now: int) -> None:
         self._figures.send(samples)
         if self.rule.ends_with_silence:
-            # Silent intervals at the end are no part of the test; whether these are at the end, the next
+            # Silent intervals at the end do not belong to the test; whether these are at the end, the next
             # payload tells.
             self._silent_rows.append((samples, now))
             if not any(sample.bytes for sample in samples):

@@ -390,7 +390,7 @@ class Compare:
         return found
 
     async def _aside(self, test: PlannedTest, text: str) -> list[Run]:
-        """Run a test that is no part of the comparison. An error about the server ends the comparison."""
+        """Run a test that does not count in the comparison. An error about the server ends the comparison."""
         if self._tests.over:
             return []
         ended: list[Run] = []

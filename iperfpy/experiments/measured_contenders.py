@@ -49,7 +49,7 @@ class MeasuredContenders:
         return any(one.contender == contender and not one.failed for one in self.messages)
 
     def forget_failures(self, contender: str, direction: Direction | None) -> None:
-        """Drop the failed tests of a part that is left out: they are no failures of one that takes part."""
+        """Drop the failed tests of a part that is left out: only failures of those that take part count."""
         if direction is None:
             self.messages = [one for one in self.messages if one.contender != contender or not one.failed]
         else:
@@ -59,7 +59,7 @@ class MeasuredContenders:
 
     def note(self, run: Run, part: str = "") -> None:
         """Keep the facts of a test that worked. `part`: the contender and the direction in words; empty: the
-        test is no part of the comparison."""
+        test does not count in the comparison."""
         self.first = self.first or run
         if part:
             self.warnings[part] = run.warnings
@@ -105,7 +105,7 @@ class RoundCosts:
 
     @property
     def longest_s(self) -> float:
-        """Seconds of a usual round: one with a wait for the server is no measure of the next."""
+        """Seconds of a usual round: one with a wait for the server does not predict the next."""
         return median(self.seconds) if self.seconds else 0.0
 
     @property

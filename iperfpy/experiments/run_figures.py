@@ -27,7 +27,7 @@ USUAL_MSS = 1448
 APPLICATION = "application"
 """Limit of a sender that has nothing to send, in `PathEvidence.limited_us`."""
 LEAST_DATA_S = 0.1
-"""A test of less data than this has no rate: a burst into buffers is none of the path."""
+"""A test of less data than this has no rate: a burst into buffers says nothing about the path."""
 SETTLED_FROM = 0.4
 """Part of a test after which its rate counts: before it, the sender searched for the rate."""
 

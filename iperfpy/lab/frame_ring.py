@@ -85,7 +85,7 @@ class FrameRing:
         # Frames are in order; a wall clock that is set meanwhile must not reverse them.
         arrived_us = np.maximum.accumulate(now_us - self._ages_us(start, stop))
         lengths, offset = self._lengths[start:stop], int(self._offsets[start])
-        # Multicast and broadcast: neighbour discovery and the like, which is no traffic of the path.
+        # Multicast and broadcast are left out: neighbour discovery and the like do not travel over the path.
         unicast = (self._slots[start:stop, offset] & 1) == 0
         # A group ends where the size changes, or the kind, or when its time is over.
         ends = (lengths[1:] != lengths[:-1]) | (unicast[1:] != unicast[:-1])

@@ -187,7 +187,7 @@ class _Course:
     _warned_us: float = field(default=inf)
 
     def goes_on(self) -> bool:
-        """Pass signals on, keep the deadline; False once the keeper has ended."""
+        """Pass signals on, keep the deadline. True if the keeper still runs."""
         for number, from_process in _signals():
             # The command hears a terminal itself, once it runs.
             if self.started and from_process:

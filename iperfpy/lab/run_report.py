@@ -27,7 +27,7 @@ _EFFECTS = {"duplicated": "sent twice", "corrupted": "corrupted", "reordered": "
 class RunReport:
     """The counters at the end of a run.
 
-    header_bytes : bytes of a row that are no part of the packet
+    header_bytes : bytes of a row beside those of the packet
     unclean : the reason why this machine did not keep to the path; empty if it did
     log_errors : the reasons why logs are not complete
     """

@@ -72,7 +72,7 @@ class OutputThread:
     def finish(self, limit_s: float | None = None) -> bool:
         """Wait until all functions were called, and end the thread. A later `put` starts another one.
 
-        Returns False if the thread still waits in a write after `limit_s`.
+        True if it ended; False if it still waits in a write after `limit_s`.
         """
         thread = self._thread
         if thread is None:

@@ -60,7 +60,7 @@ class StatusLine:
             if rates is None:
                 continue
             rates.append(whole.bits_per_second)
-            # The omitted period is no part of an amount.
+            # The omitted period does not count towards an amount.
             if not whole.omitted:
                 self._carried[group[0].direction] += whole.bytes
             # The first interval tells the moment at which data began to flow; it may arrive late.

@@ -29,7 +29,7 @@ def idle_us(
 
     It is that of the control connection, which the kernel measures, unless a proxy on the way answers in the
     place of the server: a relay, or an accelerator for satellite links. Then the connection's time is that to
-    the proxy, twice of which and more is missing from each round trip of a datagram.
+    the proxy, and a datagram's round trip takes more than twice as long.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class DocumentPart:
         return value
 
     def flag(self, key: str, default: bool = _NONE) -> bool:
-        """True or false; 0 and 1 count."""
+        """True if the value is true or 1; false and 0 are False."""
         value = self._get(key, default)
         if value not in (0, 1):
             raise ValueError(f"{key} is {_shown(value)}")

@@ -78,7 +78,7 @@ class CountingTime:
         # Data that arrived since the last check moves the end up to now.
         idle = total_bytes == progress.moved_bytes and total_bytes > 0
         if self._ends_with_silence and idle:
-            # The silence was the sign of the end: intervals in it have been reported, and are no part of it.
+            # The silence was the sign of the end: intervals in it have been reported, and do not count.
             self.ended_us = min(now_us, max(progress.moved_us, self.schedule.started_us))
         elif (self.only_receives or self._settles) and idle:
             planned_us = self.schedule.started_us if self.ends_early else self._planned_end_us

@@ -174,7 +174,7 @@ class GuardedChannel(Channel):
         return otherwise
 
     def _note_failed(self, failure: BaseException) -> None:
-        """Note the fault of a call that asks. Raises `failure` if it is no exception of the transport."""
+        """Note the fault of a call that asks. Raises `failure` if it is not a fault of the transport."""
         try:
             with self._guarding():
                 raise failure

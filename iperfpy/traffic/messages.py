@@ -139,7 +139,7 @@ class MessageSource:
             if conv != self._conv or number >= self._next:
                 if self._datagrams:
                     continue
-                raise ProtocolError("the server sent bytes that are no echo of a message")
+                raise ProtocolError("the server sent bytes that are not the echo of a message")
             if self._round_trip_us[number] != UNANSWERED:
                 self._repeated += 1
                 continue
@@ -213,7 +213,7 @@ class MessageEcho:
             if conv != self._conv or number >= self._count:
                 if self._datagrams:
                     continue
-                raise ProtocolError("the client sent bytes that are no message of this test")
+                raise ProtocolError("the client sent bytes that are not a message of this test")
             if not self._admits(arrived_us):
                 raise ProtocolError("the client sent messages faster than it asked for")
             if len(self._waiting) >= self._most_waiting:

@@ -332,7 +332,7 @@ class Transfer:
     def count_late(self, *, complete: bool = True) -> None:
         """Count again what arrived since this end stopped, for figures that compare both ends.
 
-        It is no part of the payload carried in the measured time, but it is not lost, either. A sender takes
+        It does not count as carried in the measured time, but it is not lost, either. A sender takes
         them into account if its last datagrams left after it stopped counting.
 
         Parameters

@@ -83,8 +83,8 @@ class Ack:
     lost_runs : runs of consecutive transmissions that were lost so far; as many as were marked lost if
         recovery does not follow runs
     advanced : segments by which the cumulative ACK moved
-    rtt_min_us, rtt_mean_us, rtt_samples : smallest and mean RTT of the segments newly acknowledged, and how
-        many segments gave one: those of which the acknowledged transmission is known. None if none did
+    rtt_min_us, rtt_mean_us, rtt_samples : smallest and mean RTT of the segments newly acknowledged, and the
+        number of segments that gave one: it is known which transmission of them arrived. None if none did
     """
 
     now_us: int

@@ -2,7 +2,7 @@
 
 draft-ietf-ccwg-bbr section 5.6.2 schedules every quantum at `next_send_time`. A bucket of `burst` segments
 does the same and tolerates late timers: segments that a late wake-up missed may follow at once, up to
-`late_us` worth of them and no more. Time in which a window was closed is no delay of a timer and earns hardly
+`late_us` worth of them and no more. Time in which a window was closed did not delay a timer, and earns hardly
 anything: a path with a short buffer would lose the burst. An idle sender earns a late timer's burst at most.
 
     pacer.allowance(now_us, rate, burst) -> segments that may go now

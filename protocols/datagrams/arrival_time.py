@@ -17,7 +17,7 @@ from iperfpy.protocols.operating_system import SO_TIMESTAMPNS, Ancillary, monoto
 TIMESPEC = struct.Struct("@ll")
 """The stamp: seconds and nanoseconds."""
 COMPARISONS = 3
-"""Comparisons of the two clocks, of which the quickest counts."""
+"""Comparisons of the two clocks; the quickest one counts."""
 COMPARE_EVERY_US = 100_000
 LATEST_US = 50_000
 """Longest delay between arrival and read that is believed."""

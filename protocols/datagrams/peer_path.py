@@ -106,8 +106,8 @@ class DatagramPath(Protocol):
         still closes it."""
 
     def answer_challenge(self, datagram: bytes) -> bytes:
-        """The answer to a datagram that was read from a socket taken over; empty if that is no challenge of
-        this stream. Any thread may call this."""
+        """The answer to a datagram that was read from a socket taken over; empty if that is not a challenge
+        to this stream. Any thread may call this."""
 
     def close(self) -> None:
         """Close the socket; no callback comes after this. Idempotent."""

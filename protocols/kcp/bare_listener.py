@@ -175,7 +175,7 @@ class Opening:
         return True
 
     def _opened(self, datagram: bytes) -> bytes | None:
-        """The KCP datagram inside; empty if it is none of data, None if it does not decrypt."""
+        """The KCP datagram inside; empty if it carries none, None if it does not decrypt."""
         array = np.frombuffer(datagram, np.uint8)
         batch = DatagramBatch(array, len(array), 1, len(array))
         for layer in reversed(self._layers):

@@ -332,7 +332,7 @@ class KcpChannel(Channel):
             if self._feeder.ended and self._size.waiting is None:
                 self._rounds.end_sending(self)
                 self._finish(self._sent)
-            now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
+            now_us = clock.now_us()  # filling takes a while, which a round trip does not include
             batches = self._outlet.unsent = self.wrapped.transmit(now_us, writer_waits=more)
             begins = self._size.waiting is not None and self._size.is_known
             if begins or (batches and self._outlet.emit() and self._feeder.has_block):
@@ -455,7 +455,7 @@ class _Outlet:
 
 class _Arrivals:
     """Arrival times of batches, by the kernel's stamps if there are any: the time until this program reads
-    the socket is no part of a round trip.
+    the socket does not count in a round trip.
 
     Attributes
     ----------

@@ -161,7 +161,7 @@ class DeliveryAccounting:
         return (numbers, echoes_us) if len(numbers) else None
 
     def _covered(self, una: int, now_us: int) -> RttSamples | None:
-        """Round-trip times of the segments below `una`, of which none has an ACK of its own. A segment that
+        """Round-trip times of the segments below `una` if none of them has an ACK of its own. A segment that
         was sent again gives no sample (Karn's rule: una does not tell which transmission arrived)."""
         sending = self._sending
         first, sent_us, mask = sending.una, sending.state.sent_us, sending.mask
@@ -362,7 +362,7 @@ class DeliveryAccounting:
         return len(fresh), samples
 
     def _mark_ranges(self, una: int, ack: RangeAck, now_us: int) -> int:
-        """Take the ranges of an acknowledgement, of which one before was lost; returns how many segments they
+        """Take the ranges of an acknowledgement after one was lost; returns the number of segments that they
         newly acknowledge. They do not tell which transmission arrived, nor when."""
         sending = self._sending
         held = np.concatenate([sending.outstanding(una + start, una + stop) for start, stop in ack.ranges])

@@ -2,7 +2,7 @@
 
 A KCP segment cannot be cut again once it was sent: its serial number stands for all of its payload, and
 copies of it may be on the way. So its payload travels in parts under that number, which the receiver joins.
-A part is no segment of stock KCP: it is sent only to a peer that announced in its WINS (`wire.TAKES_PARTS`)
+Stock KCP does not know parts: one is sent only to a peer that announced in its WINS (`wire.TAKES_PARTS`)
 that it joins them.
 
     | 24 bytes: header of the segment, cmd PART, len = 4 + n | offset u16 | total u16 | n bytes |

@@ -10,8 +10,8 @@ peer acknowledges it again, and drops its payload; the echoed stamp names the pr
 that the peer accepts segments of that size. A peer that does not answer leaves the size as it was.
 
 Losses of probes reach neither loss recovery nor congestion control (RFC 8899, section 3, item 7). The last
-probe of a flight is one of a size that is known or likely to pass. Only a flight of which a shorter probe
-came back says anything about the longer ones.
+probe of a flight is one of a size that is known or likely to pass. Only a flight whose shorter probe came
+back says anything about the longer ones.
 
 Doubt begins when data is in flight and nothing was acknowledged for two round trips. If twice a shorter
 probe comes back while neither two probes of the present size nor any data do, the path has a black hole
@@ -107,7 +107,7 @@ class SizeSearch:
         return self._searching or bool(self._candidates)
 
     def awaited_among(self, acks: Acks) -> list[int]:
-        """The stamps in ACKs, 32 bits, that probes of which an echo may still come have."""
+        """The stamps in ACKs, 32 bits, that belong to probes whose echo may still come."""
         if isinstance(acks, list):
             return [header[4] for header in acks if header[4] in self._pending]
         stamps: list[int] = acks["ts"][np.isin(acks["ts"], list(self._pending))].tolist()

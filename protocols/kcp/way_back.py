@@ -12,8 +12,8 @@ from iperfpy.protocols.kcp.wire import expand
 
 INTERVALS_PER_RTT = 8
 REPAIRS = 8
-"""Acknowledgements after a lost one of which the ranges may tell something new: the peer repeats each range
-four times, and some may be lost again."""
+"""Acknowledgements after a lost one whose ranges may tell something new: the peer repeats each range four
+times, and some may be lost again."""
 MEMORY_US = 10_000_000
 """The shortest time on the way back is that of the last one to two of these periods: clocks drift apart."""
 STANDING_US = 2_000

@@ -86,7 +86,7 @@ class Messages:
 
     @property
     def is_answered(self) -> bool:
-        """True once every message was."""
+        """True if every message was answered."""
         return bool((self.round_trip_us != UNANSWERED).all())
 
     def arrived(self, payload: Bytes) -> None:

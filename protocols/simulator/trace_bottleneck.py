@@ -4,7 +4,7 @@ Its slots are bytes: opportunity k offers the bytes from k x 1504 on, and the da
 one after another, so a datagram departs at the opportunity that has its last byte. An opportunity offers
 nothing to a datagram that arrives at its time or later, and bytes that no datagram takes are lost.
 
-mahimahi's buffer holds the datagrams of which nothing has been served yet; so does this one, unlike that of a
+mahimahi's buffer holds the datagrams that it has not begun to serve; so does this one, unlike that of a
 bottleneck with a rate. mahimahi refuses packets of more than 1,504 bytes (with its header of 4); here they
 take several opportunities.
 """
@@ -67,7 +67,7 @@ class TraceBottleneck(Bottleneck):
         return self._start_us + self.trace.times_us(np.arange(first, last, dtype=np.float64))
 
     def _untouched(self, now_us: float) -> tuple[int, float]:
-        """Number and bytes of the planned datagrams of which nothing has been served yet."""
+        """Number and bytes of the planned datagrams whose service has not begun."""
         self._forget(now_us)
         given, waiting = self.given(now_us), self._planned
         for admitted in self._queue:

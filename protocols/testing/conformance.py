@@ -128,16 +128,16 @@ async def metrics_are_declared_consistently(subject: Subject) -> None:
             # A ratio is computed from counters of its own side; the other two kinds compare both ends.
             if metric.kind is Kind.RATIO:
                 operands = {metric.numerator, metric.denominator}
-                expect(operands <= counters, f"{metric.key}: an operand of the ratio is no counter")
+                expect(operands <= counters, f"{metric.key}: an operand of the ratio is not a counter")
             elif metric.kind in (Kind.ACROSS, Kind.MISSING):
                 ends = (metric.numerator, Side.RECEIVER), (metric.denominator, Side.SENDER)
                 owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
-                expect(owned >= set(ends), f"{metric.key}: an operand is no counter of its end")
+                expect(owned >= set(ends), f"{metric.key}: an operand is not a counter of its end")
     delivery = subject.transport.delivery
     if delivery is not None:
         named = {(key, Side.RECEIVER) for key in delivery.receiver_keys} | {(delivery.sent, Side.SENDER)}
         owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
-        expect(owned >= named, "`delivery` names a key that is no counter of its end")
+        expect(owned >= named, "`delivery` names a key that is not a counter of its end")
 
 
 @check

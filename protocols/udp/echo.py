@@ -57,8 +57,8 @@ class Prober:
         return _FORMAT.pack(self._conv, _PROBE, number.to_bytes(2, "big"), bytes(4))
 
     def unsent(self) -> None:
-        """Make another probe due, because there was no room for the last one. The wait for room is no part of
-        the round trip."""
+        """Make another probe due, because there was no room for the last one. The round trip
+        does not include the wait for room."""
         self._waiting[(self._count & 0xFFFF) % self._most_waiting] = (-1, 0)
         self.next_us = 0
 
@@ -87,7 +87,7 @@ class Prober:
 
 
 def answer(datagram: bytes, conv: int, delay_us: float) -> bytes:
-    """Make the echo of a probe; empty if `datagram` is no probe of this stream.
+    """Make the echo of a probe; empty if `datagram` is not a probe of this stream.
 
     Parameters
     ----------

@@ -157,7 +157,7 @@ class DatagramReader:
 
     def _count_alike(self, columns: Columns, arrived_us: float) -> bool:
         """Count the batch at the buffer's beginning if all its datagrams have one time, and their numbers are
-        successive. False: nothing has been counted."""
+        successive. True if it was counted."""
         stamps = columns.stamps()
         first = stamps[:8]
         if stamps != first * columns.count:

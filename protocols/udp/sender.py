@@ -184,7 +184,7 @@ class DatagramSender:
         return count
 
     def _send_last(self, size: int) -> bool:
-        """Send a shorter datagram for the last `size` bytes of the load. False: there was no room for it."""
+        """Send a shorter datagram for the last `size` bytes of the load. True if there was room for it."""
         if size < self._header_bytes:
             return True
         view = self._outgoing.stamp(1, now_us())[:size]
@@ -201,7 +201,7 @@ class DatagramSender:
         return True
 
     def _send_probe(self, prober: echo.Prober, now: int) -> bool:
-        """Ask for an echo. False: there is no room, not for data either."""
+        """Ask for an echo. True if there was room; else there is none for data, either."""
         code = self._error_of(prober.probe(now))
         if code in _WAITS_FOR_ROOM:
             prober.unsent()

@@ -1,4 +1,4 @@
-"""Servers and clients as programs, of which ours are warm (tests/warm_program.py)."""
+"""Servers and clients as programs; ours are warm (tests/warm_program.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures of single tests of an experiment, of which the server knows nothing."""
+"""Failures of single tests of an experiment; the server knows nothing of them."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _write(result: RunReport, options: Mapping[str, Any], report: TextIO | None)
 
 
 class _Replaced(FileIO):
-    """A file of which the first write replaces the content: a run that is refused leaves it."""
+    """A file whose content the first write replaces: a run that is refused leaves it as it was."""
 
     _begun = False
 

@@ -121,7 +121,7 @@ def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
     if values["pictures"] != NO_PICTURES:
         _draw(path, kind, document, values["pictures"])
     if values["json"]:
-        # As -J printed it: the store's own key is no part of it.
+        # As -J printed it: without the store's own key.
         printed = {key: value for key, value in document.items() if key != STORED}
         print(json.dumps(printed, indent="\t", allow_nan=False))
     elif values["csv"] or values["pictures"] != NO_PICTURES:

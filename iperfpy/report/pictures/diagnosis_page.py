@@ -83,7 +83,7 @@ class _Way:
 
 
 def page_of_diagnosis(document: Mapping[str, Any]) -> Page:
-    """The page. Raises `DocumentError` if the document is none of a diagnosis."""
+    """The page. Raises `DocumentError` if the document is not that of a diagnosis."""
     with reading("a diagnosis"):
         return _page(DocumentPart(document))
 

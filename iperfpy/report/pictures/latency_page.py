@@ -84,7 +84,7 @@ class _Row:
 
 
 def page_of_latency(document: Mapping[str, Any]) -> Page:
-    """The page. Raises `DocumentError` if the document is none of `iperfpy latency`."""
+    """The page. Raises `DocumentError` if the document is not that of `iperfpy latency`."""
     with reading("message latencies"):
         return _page(DocumentPart(document))
 

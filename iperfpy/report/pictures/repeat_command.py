@@ -1,6 +1,6 @@
 """The command that repeats a test, from its plan: the flags that differ from their defaults.
 
-The way to the server beyond its name and port (-B, -4, --username ...) is no part of a plan, and is left out.
+The way to the server beyond its name and port (-B, -4, --username ...) is not in a plan, and is left out.
 """
 
 from __future__ import annotations

@@ -391,7 +391,7 @@ class Bbr:
         return self._samples.window_limited and self.controls.window > self.inflight_bound.longterm - 1.0
 
     def _saturated(self, ack: Ack) -> bool:
-        """BBRIsTimeToGoDown (5.3.3.6); also, a queue that grows while the bandwidth does not."""
+        """True if UP is over (BBRIsTimeToGoDown, 5.3.3.6), or the queue grows and the bandwidth does not."""
         best = self.max_bandwidth.latest_best
         if self.response.beyond_proven_rate:
             return True
@@ -512,7 +512,7 @@ class Bbr:
             self._happen(PhaseEvent.DRAINED, ack.now_us)
 
     def _time_to_probe(self, now_us: int) -> bool:
-        """BBRIsTimeToProbeBW (5.3.3.5.3), but not in the first round of DOWN."""
+        """True if a probe is due (BBRIsTimeToProbeBW, 5.3.3.5.3) and this is not the first round of DOWN."""
         if self.phase is Phase.DOWN and self._phase_rounds < 1:
             return False
         return self.probe_wait.due(now_us, self.response.policed)

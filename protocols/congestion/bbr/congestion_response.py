@@ -69,7 +69,7 @@ class CruiseLosses:
         self.total, self._skipped = LossTally(), 2 if in_round else 1
 
     def add_round(self, tally: LossTally) -> bool:
-        """Add a round; False for one that still resolves segments sent before the beginning."""
+        """Add a round. True if it counts; False if it still resolves segments sent before the beginning."""
         if self._skipped:
             self._skipped -= 1
             return False

@@ -13,7 +13,7 @@ losses and about the rate:
                        bandwidth is lowered, and the stretch begins again.
 
 The draft reduces the window to half the BDP for 200 ms. Here the pace is halved: on a path with varying delay
-a window is no measure of the sending rate. The stretch lasts until round-trip times settle. It ends with the
+a window does not set the sending rate. The stretch lasts until round-trip times settle. It ends with the
 first round that answers the question, unless it was due by the clock: flows of one host then send less for
 200 ms together.
 """

@@ -81,7 +81,7 @@ class Rack:
 
     @property
     def thin(self) -> bool:
-        """See `Recovery`."""
+        """True if the stream is thin, see `Recovery`."""
         return self.reordering.thin
 
     @thin.setter

@@ -140,7 +140,7 @@ def test_an_impossible_value_is_a_plan_error(keywords: dict[str, Any], sentence:
 _SAMPLES: dict[str, Any] = {
     "text": "5M", "number": 2, "half": 0.5, "truth": True, "none": None, "list": [1], "pair": (1, 2),
 }  # fmt: skip
-"""Values of which every keyword refuses most."""
+"""Values; every keyword refuses most of them."""
 
 
 @pytest.mark.parametrize("declared", [PlanKeywords, ConnectionKeywords, ServeKeywords, DiagnosisKeywords])

@@ -24,7 +24,7 @@ from iperfpy.runtime.deadlines import Deadlines
 
 
 class Asked:
-    """The tests that were asked for, none of which is run."""
+    """The tests that were asked for; none of them is run."""
 
     def __init__(self) -> None:
         self.plan: Plan | None = None

@@ -14,7 +14,7 @@ from tests.iperfpy.experiments.test_run_figures import row, run_of, started
 
 
 def load(direction: Direction) -> Run:
-    """Three seconds, of which the receiver got half of the datagrams that were sent."""
+    """Three seconds in which the receiver got half of the datagrams that were sent."""
 
     def second(at: int) -> Row:
         one = row({"bytes": 2_000 * (at + 1)}, {"bytes": 1_000 * (at + 1)}, at, at + 1.0)

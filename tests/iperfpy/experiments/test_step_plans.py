@@ -27,7 +27,7 @@ def planned(step: CheckStep, path: MeasuredPath | None = None) -> Prepared:
 
 
 def measured(name: str = "tcp", bits: float = 12e6) -> MeasuredPath:
-    """A path of which one round of one transport is known."""
+    """A path after one round of one transport."""
     size = round(bits / 8 / (1500 / 1448))
     run = run_of(started(name), row({"bytes": size}, {"bytes": size}), row({}, {"bytes": size}))
     return MeasuredPath([Outcome(replace(BULK, transport=name), run)])
@@ -75,7 +75,7 @@ def test_datagrams_are_short_on_the_idle_path_and_later_as_long_as_kcp_found_to_
 
 def test_a_slow_path_gets_shorter_datagrams() -> None:
     slow = prepared(RUNG, MeasuredPath(), {FORWARD: 1e6}, OPTIONS, 0).plan
-    assert slow.block_bytes == 468 - 28  # IP packets of which 400 take a rung at the path's rate
+    assert slow.block_bytes == 468 - 28  # 400 of these IP packets take a rung at the path's rate
     assert slow.rate_bps == round(0.5e6 * 440 / 468)
 
 

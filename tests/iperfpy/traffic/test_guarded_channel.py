@@ -24,7 +24,7 @@ MISTAKES = [
 
 
 def raising(error: BaseException) -> Channel:
-    """A channel of which every call raises `error`."""
+    """A channel that raises `error` in every call."""
 
     def fail(*_: object) -> Any:
         raise error

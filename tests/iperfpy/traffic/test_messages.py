@@ -169,7 +169,7 @@ def test_an_echo_that_comes_again_counts_once(clock: Clock) -> None:
     ids=["another conversation", "one more than the test has", "the largest number"],
 )
 def test_bytes_that_are_no_message_end_a_stream_and_are_ignored_as_a_datagram(strange: bytes) -> None:
-    with pytest.raises(ProtocolError, match="the client sent bytes that are no message"):
+    with pytest.raises(ProtocolError, match="the client sent bytes that are not a message"):
         echo(plan()).arrived(memoryview(strange))
     back = echo(plan(), datagrams=True)
     back.arrived(memoryview(strange))
@@ -185,7 +185,7 @@ def test_a_datagram_of_another_size_is_ignored() -> None:
 
 def test_an_echo_of_a_message_that_was_not_sent_ends_the_stream(clock: Clock) -> None:
     made = source(clock, plan())
-    with pytest.raises(ProtocolError, match="the server sent bytes that are no echo"):
+    with pytest.raises(ProtocolError, match="the server sent bytes that are not the echo"):
         made.arrived(memoryview(message(0)))
 
 

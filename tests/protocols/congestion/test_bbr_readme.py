@@ -22,7 +22,7 @@ TEXT = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 SPANS = sorted(set(re.findall(r"`([^`]+)`", TEXT)))
 CONSTANTS = re.findall(r"`([A-Z][A-Z_]+)` ([0-9.,/]*[0-9])(?: (s|ms)\b)?", TEXT)
 NO_CONSTANTS = {"PHASES", "TRANSITIONS"}
-"""Tables, of which the README gives single entries."""
+"""Tables; the README gives single entries of them."""
 
 
 def _files() -> list[Path]:

@@ -244,7 +244,7 @@ def limit(
         ),
         (
             (Metric("a", "One", kind=Kind.MISSING, numerator="b", denominator="c"),),
-            "no counter of its end",
+            "not a counter of its end",
         ),
     ],
 )

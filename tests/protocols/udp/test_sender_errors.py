@@ -17,7 +17,7 @@ BLOCK_BYTES, BLOCKS = 100, 200
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A visit ends for other reasons than the time, of which a busy machine takes more."""
+    """A visit ends for other reasons than the time: a busy machine takes longer."""
     monkeypatch.setattr(sender, "VISIT_US", 3_600_000_000)
 
 

@@ -110,7 +110,7 @@ class Experiment:
         )
 
     def mtu(self) -> int | None:
-        """The longest packet that passes, by flights of all sizes, as KCP's search has them: one of which a
+        """The longest packet that passes, by flights of all sizes, as KCP's search has them: one whose
         shorter packet came back says something about the longer ones."""
         longest, strikes = 0, 0
         for _ in range(MOST_FLIGHTS):

@@ -144,7 +144,7 @@ PRECISION, RECALL, CANNOT_TELL, WITHIN = 0.98, 0.95, 0.05, 0.95
 
 
 def cannot_tell(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Paths of which the diagnosis leaves something open."""
+    """Paths about which the diagnosis leaves something open."""
     return [
         one
         for one in outcomes

@@ -2,7 +2,7 @@
 
     python -m tests.studies.lab_check FOLDER [--only NAME] [--runs 3] [--seconds 12] [--minutes 30]
 
-FOLDER is that of the emulator, which is no part of this tree. kcp-bbr runs in all three over the same ten
+FOLDER is that of the emulator, which is not part of this tree. kcp-bbr runs in all three over the same ten
 paths, iperf3 in the two real ones. A run that its instrument calls not clean is repeated. Needs Linux, root
 and ip; without iperf3 only kcp-bbr runs.
 

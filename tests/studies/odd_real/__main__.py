@@ -2,7 +2,7 @@
 
     python -m tests.studies.odd_real FOLDER [--only J] [--runs 3] [--seconds 20] [--minutes 30]
 
-FOLDER is that of the emulator, which is no part of this tree. Each path is run by both programs in turn, so
+FOLDER is that of the emulator, which is not part of this tree. Each path is run by both programs in turn, so
 that both meet the same minutes of the machine, and by CUBIC once. A run during which the emulator was late or
 dropped packets of its own is repeated. Needs Linux, root and ip; without iperf3 there is no comparison.
 

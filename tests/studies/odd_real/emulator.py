@@ -1,6 +1,6 @@
 """The emulator's script: two namespaces with a path between them, for one run.
 
-The emulator is no part of this tree; its folder has `lab.sh` and the program `pathsim`.
+The emulator is not part of this tree; its folder has `lab.sh` and the program `pathsim`.
 """
 
 from __future__ import annotations

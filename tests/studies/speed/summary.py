@@ -19,7 +19,7 @@ class Row:
     `figure`: which figure of the contestants `ours` and `theirs` (see contestants.py). With `theirs` the
     ratio ours/theirs is judged, without it the figure itself. `limit` is the target (a minimum, or a maximum
     if less is better), `aim` a better value to strive for; None: the row is only reported. `best_of`:
-    contestants of which the one with the best median takes the place of `theirs`.
+    contestants; the one with the best median takes the place of `theirs`.
     """
 
     key: str
