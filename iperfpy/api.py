@@ -17,8 +17,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
+from iperfpy.argument_types import checked
 from iperfpy.endpoint.client import run_client
 from iperfpy.endpoint.server import run_server
 from iperfpy.errors import InterruptError, IperfpyError
@@ -38,6 +39,15 @@ CANCELLED = "the test was cancelled"
 OnInterval = Callable[[Interval], None]
 """Called with an interval as soon as both ends' figures of it are known. An exception ends the test, and is
 raised by the call that runs it."""
+
+
+class _Calls(TypedDict, total=False):
+    """The arguments that a test or a server calls."""
+
+    on_interval: OnInterval | None
+    sinks: Sequence[Sink]
+    on_listening: Callable[[int], None] | None
+    on_run: Callable[[Run], None] | None
 
 
 def measure(
@@ -119,6 +129,7 @@ def watch(
     PlanError
         A keyword has an impossible value.
     """
+    checked({"on_interval": on_interval, "sinks": sinks}, _Calls)
     wanted, options = plan_and_options(host, plan, keywords)
     return LiveTest(wanted, options, on_interval, sinks)
 
@@ -284,6 +295,7 @@ async def serve_async(
     Cancelling it tells the clients of running tests, and closes the port. An exception of a callback stops
     the server and is raised.
     """
+    checked({"on_listening": on_listening, "on_run": on_run}, _Calls)
     wanted = server_options(options, keywords)
     scope = AbortScope()
     failures: list[Exception] = []

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from iperfpy.errors import IperfpyError, ListenError
-from iperfpy.measure_keywords import ServeKeywords, check_types
+from iperfpy.measure_keywords import server_options
 from iperfpy.protocols.operating_system import apart_from_terminal
 from iperfpy.protocols.threads import start_thread
 
@@ -65,16 +65,17 @@ class LocalServer:
 
     Raises
     ------
+    PlanError
+        An argument has an impossible value.
     ListenError
         On entering: the address or the port cannot be listened on, or the process did not start.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, max_tests: int = 64) -> None:
-        check_types({"bind": host, "port": port, "max_tests": max_tests}, ServeKeywords)
-        self.host = host
-        self.port = port
-        self._wanted_port = port
-        self._max_tests = max_tests
+        options = server_options(None, {"bind": host, "port": port, "max_tests": max_tests})
+        self.host = options.bind
+        self.port = self._wanted_port = options.port
+        self._max_tests = options.max_tests
         self._process: subprocess.Popen[str] | None = None
 
     @property

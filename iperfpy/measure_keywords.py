@@ -6,16 +6,16 @@ bits per second, sizes are bytes; the records beneath count microseconds.
 
 from __future__ import annotations
 
-import functools
 import math
-import numbers
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from types import NoneType, UnionType
-from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypedDict
 
+from iperfpy.argument_types import checked, checked_record, shown
+from iperfpy.control.option_limits import check_client_options, check_server_options
+from iperfpy.control.plan_limits import LIMITS
 from iperfpy.errors import PlanError, from_transport, guarding
 from iperfpy.options import (
     DEFAULT_PORT,
@@ -31,6 +31,7 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.settings import Settings
+from iperfpy.protocols.units import SECOND_US
 
 FAMILIES = {None: 0, 4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 
@@ -134,53 +135,6 @@ class _Ready(TypedDict, total=False):
     options: ServerOptions | None
 
 
-def check_types(arguments: Mapping[str, Any], declared: type) -> None:
-    """Check arguments against the annotations of a TypedDict that has them all. Raises `PlanError`."""
-    types = _types_of(declared)
-    for name, value in arguments.items():
-        if not any(_is(value, one) for one in types[name]):
-            words = [_TYPE_WORDS.get(one, getattr(one, "__name__", str(one))) for one in types[name]]
-            raise PlanError(f"{name} must be {' or '.join(words)}, not {value!r}")
-
-
-_TYPE_WORDS: Mapping[Any, str] = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    NoneType: "None",
-    os.PathLike: "a path",
-    tuple: "a tuple of three numbers",
-    Mapping: "a mapping",
-    Sequence: "a list",
-    Callable: "a function",
-}
-
-
-@functools.cache
-def _types_of(declared: type) -> Mapping[str, tuple[Any, ...]]:
-    """The types of each key of a TypedDict; of a generic type, its class."""
-
-    def plain(hint: Any) -> tuple[Any, ...]:
-        if isinstance(hint, UnionType) or get_origin(hint) is Union:
-            return tuple(one for part in get_args(hint) for one in plain(part))
-        return (get_origin(hint) or hint,)
-
-    return {name: plain(hint) for name, hint in get_type_hints(declared).items()}
-
-
-def _is(value: object, wanted: Any) -> bool:
-    """True if a value is of that type. Numbers of numpy are numbers, and True is none."""
-    if wanted in (int, float):
-        kind = numbers.Integral if wanted is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool)
-    if wanted is Sequence:  # a text would be taken for a list of its characters
-        return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    if wanted is tuple:
-        return isinstance(value, tuple) and len(value) == 3 and all(_is(one, float) for one in value)
-    return callable(value) if wanted is Callable else isinstance(value, wanted)
-
-
 def plan_and_options(
     host: str | ClientOptions, plan: Plan | None, keywords: Mapping[str, Any]
 ) -> tuple[Plan, ClientOptions]:
@@ -194,16 +148,13 @@ def plan_and_options(
         A value has another type or is out of range, or two keywords exclude each other.
     """
     _refuse_unknown(keywords, MeasureKeywords.__annotations__)
-    check_types({"host": host, "plan": plan}, _Ready)
-    check_types(keywords, MeasureKeywords)
+    checked({"host": host, "plan": plan}, _Ready)
+    keywords = checked(keywords, MeasureKeywords)
     # A keyword beside a ready record would be ignored without a word.
     if plan is not None:
         _refuse(keywords, PlanKeywords.__annotations__, "a ready plan")
-    if isinstance(host, ClientOptions):
-        _refuse(keywords, ConnectionKeywords.__annotations__, "ready client options")
-        options = host
-    else:
-        options = client_options(host, keywords)
+        plan = checked_record(plan)
+    options = _client(host, keywords)
     return plan or plan_of(transport_of(keywords.get("transport", "tcp")), keywords), options
 
 
@@ -211,22 +162,32 @@ def diagnose_options(host: str | ClientOptions, keywords: Mapping[str, Any]) -> 
     """The options and the type of service that the arguments of `diagnose` mean. Raises as
     `plan_and_options`."""
     _refuse_unknown(keywords, DiagnoseKeywords.__annotations__)
-    check_types({"host": host}, _Ready)
-    check_types(keywords, DiagnoseKeywords)
-    tos = keywords.get("tos", 0)
+    checked({"host": host}, _Ready)
+    keywords = checked(keywords, DiagnoseKeywords)
+    tos: int = keywords.get("tos", 0)
+    LIMITS["tos"].check(tos)
+    return _client(host, keywords), tos
+
+
+def _client(host: str | ClientOptions, keywords: Mapping[str, Any]) -> ClientOptions:
+    """The client's own options: ready ones, or those that the keywords mean. Raises as `plan_and_options`."""
     if not isinstance(host, ClientOptions):
-        return client_options(host, keywords), tos
+        return client_options(host, keywords)
     _refuse(keywords, ConnectionKeywords.__annotations__, "ready client options")
-    return host, tos
+    options = checked_record(host)
+    _check_family(options.family)
+    check_client_options(options)
+    return options
 
 
 def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
     """The test that the keywords describe, over the transport that they name. Raises `PlanError`."""
     settings = _settings(transport, keywords.get("settings", {}))
     total_bytes, blocks = keywords.get("total_bytes", 0), keywords.get("blocks", 0)
-    # Only a duration that the caller gave counts: the default gives way to the others.
-    if sum(bool(end) for end in (keywords.get("seconds"), total_bytes, blocks)) > 1:
-        raise PlanError("only one of seconds, total_bytes and blocks can end a test")
+    # Only a duration that the caller gave counts, 0 as well: the default gives way to the others. 0 bytes or
+    # blocks stand for no such end.
+    if (keywords.get("seconds") is not None) + bool(total_bytes) + bool(blocks) > 1:
+        raise PlanError("only one of seconds (-t), total_bytes (-n) and blocks (-k) can end a test")
     if not blocks and not total_bytes:
         total_bytes = _file_bytes(keywords)
     with guarding(transport.name):
@@ -235,21 +196,21 @@ def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
         transport=transport.name,
         settings=settings,
         direction=_direction(keywords),
-        duration_us=0 if total_bytes or blocks else _us("seconds", keywords.get("seconds", 10)),
+        duration_us=0 if total_bytes or blocks else microseconds("seconds", keywords.get("seconds", 10)),
         total_bytes=total_bytes,
         total_blocks=blocks,
-        omit_us=_us("omit", keywords.get("omit", 0)),
+        omit_us=microseconds("omit", keywords.get("omit", 0)),
         parallel=keywords.get("parallel", 1),
         block_bytes=keywords.get("block_bytes") or usual_bytes,
         fits_path=not keywords.get("block_bytes"),
-        rate_bps=_whole("rate", keywords.get("rate", transport.rate_bps)),
+        rate_bps=bits_per_second("rate", keywords.get("rate", transport.rate_bps)),
         burst_blocks=keywords.get("burst_blocks", 0),
-        interval_us=_us("interval", keywords.get("interval", 1)),
+        interval_us=microseconds("interval", keywords.get("interval", 1)),
         title=keywords.get("title", ""),
         extra_data=keywords.get("extra_data", ""),
         get_server_output=keywords.get("get_server_output", False),
         tos=keywords.get("tos", 0),
-        fq_rate_bps=_whole("fq_rate", keywords.get("fq_rate", 0)),
+        fq_rate_bps=bits_per_second("fq_rate", keywords.get("fq_rate", 0)),
         pacing_timer_us=keywords.get("pacing_timer_us", 1000),
         server_cpu=keywords.get("server_cpu"),
     )
@@ -266,13 +227,13 @@ def message_plan_of(transport: Transport, keywords: Mapping[str, Any], per_s: in
 
 def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
     """The client's own options. Raises `PlanError`."""
-    return ClientOptions(
+    options = ClientOptions(
         host=host,
-        port=_port(keywords.get("port", DEFAULT_PORT), lowest=1),
+        port=keywords.get("port", DEFAULT_PORT),
         bind=keywords.get("bind", ""),
-        client_port=_port(keywords.get("client_port", 0)),
+        client_port=keywords.get("client_port", 0),
         family=_family(keywords.get("family")),
-        connect_timeout_us=_us("connect_timeout", keywords.get("connect_timeout", 5)),
+        connect_timeout_us=microseconds("connect_timeout", keywords.get("connect_timeout", 5)),
         flow_label=keywords.get("flow_label", 0),
         credentials=keywords.get("credentials"),
         file=os.fspath(keywords.get("file", "")),
@@ -281,28 +242,38 @@ def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
         sockets=_socket_options(keywords),
         secrets=keywords.get("secrets", {}),
     )
+    check_client_options(options)
+    return options
 
 
 def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -> ServerOptions:
     """The options of a server: ready ones, or those that the keywords mean. Raises as
     `plan_and_options`."""
     _refuse_unknown(keywords, ServeKeywords.__annotations__)
-    check_types({"options": options}, _Ready)
-    check_types(keywords, ServeKeywords)
+    checked({"options": options}, _Ready)
+    keywords = checked(keywords, ServeKeywords)
     if options is not None:
         _refuse(keywords, ServeKeywords.__annotations__, "ready server options")
-        return options
+        options = checked_record(options)
+        _check_family(options.family)
+    else:
+        options = _server_options(keywords)
+    check_server_options(options)
+    return options
+
+
+def _server_options(keywords: Mapping[str, Any]) -> ServerOptions:
     return ServerOptions(
-        port=_port(keywords.get("port", DEFAULT_PORT)),
+        port=keywords.get("port", DEFAULT_PORT),
         bind=keywords.get("bind", ""),
         family=_family(keywords.get("family")),
         one_off=keywords.get("one_off", False),
-        interval_us=_us("interval", keywords.get("interval", 1)),
+        interval_us=microseconds("interval", keywords.get("interval", 1)),
         max_tests=keywords.get("max_tests", 64),
-        rate_limit_bps=_whole("rate_limit", keywords.get("rate_limit", 0)),
-        rate_window_us=_us("rate_limit_seconds", keywords.get("rate_limit_seconds", 5)),
-        longest_us=_us("longest", keywords.get("longest", 0)),
-        idle_us=_us("idle_timeout", keywords.get("idle_timeout", 0)),
+        rate_limit_bps=bits_per_second("rate_limit", keywords.get("rate_limit", 0)),
+        rate_window_us=microseconds("rate_limit_seconds", keywords.get("rate_limit_seconds", 5)),
+        longest_us=microseconds("longest", keywords.get("longest", 0)),
+        idle_us=microseconds("idle_timeout", keywords.get("idle_timeout", 0)),
         authorization=keywords.get("authorization"),
         file=os.fspath(keywords.get("file", "")),
         sockets=_socket_options(keywords),
@@ -313,8 +284,8 @@ def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -
 def _socket_options(keywords: Mapping[str, Any]) -> SocketOptions:
     return SocketOptions(
         device=keywords.get("device", ""),
-        send_timeout_us=_us("send_timeout", keywords.get("send_timeout", 0)),
-        receive_timeout_us=_us("receive_timeout", keywords.get("receive_timeout", 0)),
+        send_timeout_us=microseconds("send_timeout", keywords.get("send_timeout", 0)),
+        receive_timeout_us=microseconds("receive_timeout", keywords.get("receive_timeout", 0)),
         keepalive=keywords.get("keepalive"),
     )
 
@@ -347,7 +318,7 @@ def _settings(transport: Transport, wanted: Mapping[str, Any] | Settings) -> Set
 
 def _direction(keywords: Mapping[str, Any]) -> Direction:
     if keywords.get("reverse") and keywords.get("bidirectional"):
-        raise PlanError("a test cannot be both reverse and bidirectional")
+        raise PlanError("a test cannot be both reverse (-R) and bidirectional (--bidir)")
     if keywords.get("bidirectional"):
         return Direction.BIDIRECTIONAL
     return Direction.REVERSE if keywords.get("reverse") else Direction.FORWARD
@@ -370,33 +341,40 @@ def _longest_us(keywords: Mapping[str, Any]) -> int:
     if not _sends_file(keywords):
         return 0
     if keywords.get("seconds") is not None:
-        return _us("seconds", keywords["seconds"])
+        return microseconds("seconds", keywords["seconds"])
     given = keywords.get("blocks") or keywords.get("total_bytes")
     return DEFAULT_DURATION_US if not given and _file_bytes(keywords) == UNSIZED_BYTES else 0
 
 
-def _family(family: int | None) -> int:
-    if family not in FAMILIES:
-        raise PlanError(f"family must be 4, 6 or None, not {family!r}")
-    return FAMILIES[family]
+def _family(version: int | None) -> int:
+    if version not in FAMILIES:
+        raise PlanError(f"family must be 4, 6 or None, not {shown(version)}")
+    return FAMILIES[version]
 
 
-def _port(port: int, lowest: int = 0) -> int:
-    if not lowest <= port <= 65535:
-        raise PlanError(f"a port must be between {lowest} and 65535, not {port}")
-    return port
+def _check_family(family: int) -> None:
+    """Raise `PlanError` unless ready options have an address family that they may have."""
+    if family not in FAMILIES.values():
+        raise PlanError(f"family must be 0, AF_INET or AF_INET6, not {shown(family)}")
 
 
-def _us(name: str, seconds: float) -> int:
-    return _whole(name, seconds * 1e6)
+def microseconds(name: str, seconds: float) -> int:
+    """The whole number of microseconds. Raises `PlanError` as `_whole`."""
+    return _whole(name, seconds, SECOND_US)
 
 
-def _whole(name: str, value: float) -> int:
-    """The nearest whole number. Raises `PlanError` for a negative value, NaN and infinities, and for a value
-    above 0 that rounds to 0, as that often stands for "no limit"."""
-    if not math.isfinite(value) or value < 0:
+def bits_per_second(name: str, rate: float) -> int:
+    """The whole number of bits per second. Raises `PlanError` as `_whole`."""
+    return _whole(name, rate)
+
+
+def _whole(name: str, value: float, scale: int = 1) -> int:
+    """The nearest whole number to `value` times `scale`. Raises `PlanError` for a negative value, NaN and
+    infinities, and for a value above 0 that rounds to 0, as that often stands for "no limit"."""
+    # A whole number may be too long for a float, and a float too large for its product.
+    if (isinstance(value, float) and not math.isfinite(value)) or value < 0:
         raise PlanError(f"{name} must be a number that is not negative")
-    whole = round(value)
+    whole = round(value * scale) if value < 2**53 else int(value) * scale
     if value and not whole:
         raise PlanError(f"{name} is too small: {value:g} rounds to 0")
     return whole

@@ -23,6 +23,7 @@ def payload_bytes(path: str) -> int:
         with open(path, "rb") as file:
             if file.read(1):
                 return UNSIZED_BYTES
-    except OSError as error:
-        raise PlanError(f"cannot read the file {path}: {error.strerror}", ErrorNumber.FILE) from error
+    except (OSError, ValueError) as error:  # a ValueError: the text cannot be the name of a file
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanError(f"cannot read the file {path}: {reason}", ErrorNumber.FILE) from error
     raise PlanError(f"the file {path} is empty", ErrorNumber.FILE)

@@ -72,7 +72,7 @@ _RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_si
 _FOR_PROGRAM = {f"{P}.{name}" for name in ("registry", "tcp_info", "threads", "whole_file")}
 RECORDS = {f"iperfpy.{name}" for name in _RECORDS} | BASE | SOCKET_WORK | _FOR_PROGRAM
 """Modules that every part of the program may import; of the transports, none is among them."""
-API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
+API = ("iperfpy.api", "iperfpy.argument_types", "iperfpy.measure_keywords", "iperfpy.local_server")
 
 MAY_IMPORT: dict[str, set[str]] = {
     # the transports, from below
@@ -131,17 +131,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         *RECORDS,
         *("iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison", "iperfpy.store"),
     },
-    **{name: {*RECORDS, *API, "iperfpy.endpoint", "iperfpy.store", "iperfpy.runtime"} for name in API},
+    **{
+        name: {*RECORDS, *API, *("iperfpy.control", "iperfpy.endpoint", "iperfpy.store", "iperfpy.runtime")}
+        for name in API
+    },
     "iperfpy.experiments": {
         *RECORDS,
         *API,
-        *("iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
+        *("iperfpy.control", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
     },
     "iperfpy.lab": {*RECORDS, "iperfpy.runtime", f"{P}.datagrams", f"{P}.simulator"},
     "iperfpy": {
         *RECORDS,
         *API,
-        *("iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
+        *("iperfpy.control", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
         "iperfpy.experiments",
     },
     "iperfpy.__main__": {"iperfpy.cli.main"},

@@ -13,8 +13,19 @@ import click
 
 from iperfpy.cli import value_types as values
 from iperfpy.cli.exit_status import TEXT_VARIABLE
-from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, or_zero, size
-from iperfpy.control.plan_limits import LIMITS, SHORTEST_INTERVAL_US
+from iperfpy.cli.value_types import (
+    Flag,
+    Parsed,
+    duration,
+    integer,
+    milliseconds,
+    named,
+    or_zero,
+    size,
+    whole_seconds,
+)
+from iperfpy.control.option_limits import CLIENT_LIMITS, CLOCK_SKEW_S, SERVER_LIMITS, SOCKET_LIMITS
+from iperfpy.control.plan_limits import LIMITS
 from iperfpy.options import IPERF3_TEXT, OWN_TEXT, RESULTS, RESULTS_VARIABLE
 from iperfpy.plan import Role
 from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
@@ -22,20 +33,25 @@ from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
 BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
 NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (need the extra 'auth')", "Output"
 
-PORT = Parsed("PORT", integer("a port", 1, 65535))
-TEST_SECONDS = Parsed("SEC", duration("-t", 0, LIMITS["duration_us"].maximum))
-OMIT_SECONDS = Parsed("SEC", duration("-O", 0, LIMITS["omit_us"].maximum))
-INTERVAL_SECONDS = Parsed("SEC", duration("-i", SHORTEST_INTERVAL_US, LIMITS["interval_us"].maximum))
-MILLISECONDS = Parsed("MS", or_zero(0, integer("a timeout in milliseconds", 1, 86_400_000)))
-RECEIVE_MILLISECONDS = Parsed("MS", integer("a timeout in milliseconds", 100, 86_400_000))
-SERVER_SECONDS = Parsed("SEC", integer("a time", 1, 86_400))
-STREAMS = Parsed("N", or_zero(1, integer("the number of streams", 1, LIMITS["parallel"].maximum)))
-TOTAL_BYTES = Parsed("BYTES", or_zero(0, size("-n", 1, 1 << 62)))
-BLOCK_BYTES = Parsed("LEN", or_zero(0, size("-l", 1, LIMITS["block_bytes"].maximum)))
-BLOCKS = Parsed("BLOCKS", or_zero(0, size("-k", 1, 1 << 62, "blocks")))
+PORT = Parsed("PORT", integer("a port", *CLIENT_LIMITS["port"].range()))
+TEST_SECONDS = Parsed("SEC", duration("-t", *LIMITS["duration_us"].range()))
+OMIT_SECONDS = Parsed("SEC", duration("-O", *LIMITS["omit_us"].range()))
+INTERVAL_SECONDS = Parsed("SEC", duration("-i", *LIMITS["interval_us"].range()))
+CONNECT_MILLISECONDS = Parsed("MS", or_zero(0, milliseconds(CLIENT_LIMITS["connect_timeout_us"])))
+SEND_MILLISECONDS = Parsed("MS", or_zero(0, milliseconds(SOCKET_LIMITS["send_timeout_us"])))
+RECEIVE_MILLISECONDS = Parsed("MS", milliseconds(SOCKET_LIMITS["receive_timeout_us"]))
+LONGEST_SECONDS = Parsed("SEC", or_zero(0, whole_seconds(SERVER_LIMITS["longest_us"])))
+IDLE_SECONDS = Parsed("SEC", whole_seconds(SERVER_LIMITS["idle_us"]))
+STREAMS = Parsed("N", or_zero(1, integer("the number of streams", *LIMITS["parallel"].range())))
+TOTAL_BYTES = Parsed("BYTES", or_zero(0, size("-n", 1, LIMITS["total_bytes"].maximum)))
+BLOCK_BYTES = Parsed("LEN", or_zero(0, size("-l", *LIMITS["block_bytes"].range())))
+BLOCKS = Parsed("BLOCKS", or_zero(0, size("-k", 1, LIMITS["total_blocks"].maximum, "blocks")))
+PACING_MICROSECONDS = Parsed(
+    "US", or_zero(1000, size("--pacing-timer", 1, LIMITS["pacing_timer_us"].maximum, "microseconds"))
+)
 TEXT = Parsed("TEXT", str)
 AFFINITY = Parsed("N[,M]", values.affinity)
-COUNT = Parsed("N", integer("a number of tests", 1, 250))
+COUNT = Parsed("N", integer("a number of tests", *SERVER_LIMITS["max_tests"].range()))
 FILE = Parsed("FILE", named("a file name"))
 TEXT_FORM_NAMES = (OWN_TEXT, IPERF3_TEXT)
 TEXT_FORM = Parsed("FORM", values.one_of("a form of text", TEXT_FORM_NAMES), TEXT_FORM_NAMES)
@@ -146,13 +162,13 @@ def _server_flags() -> list[click.Option]:
         flag(
             ["longest", "--server-max-duration"],
             "longest test allowed, -O included",
-            Parsed("SEC", or_zero(0, integer("a time", 1, 86_400))),
+            LONGEST_SECONDS,
             rare=True,
         ),
         flag(
             ["idle", "--idle-timeout"],
             "with -1: exit if no client connects within SEC",
-            SERVER_SECONDS,
+            IDLE_SECONDS,
             rare=True,
         ),
     ]
@@ -228,7 +244,7 @@ def _network_flags() -> list[click.Option]:
         flag(
             ["connect_timeout", "--connect-timeout"],
             "give up connecting after MS [5000]",
-            MILLISECONDS,
+            CONNECT_MILLISECONDS,
             rare=True,
         ),
         flag(
@@ -255,7 +271,7 @@ def _network_flags() -> list[click.Option]:
         flag(
             ["pacing_timer", "--pacing-timer"],
             "sent to old iperf3 servers, else unused [1000]",
-            Parsed("US", or_zero(1000, size("--pacing-timer", 1, 1 << 31, "microseconds"))),
+            PACING_MICROSECONDS,
             default=1000,
             rare=True,
         ),
@@ -298,7 +314,7 @@ def _shared_flags() -> list[click.Option]:
         flag(
             ["send_timeout", "--snd-timeout"],
             "end a TCP connection that gets no ACK for MS",
-            MILLISECONDS,
+            SEND_MILLISECONDS,
             rare=True,
         ),
         flag(["file", "-F", "--file"], "file to send, or to write the received data to", FILE, rare=True),
@@ -355,7 +371,7 @@ def _password_flags() -> list[click.Option]:
             Role.SERVER,
             ["skew", "--time-skew-threshold"],
             "allowed clock difference, seconds [10]",
-            Parsed("SEC", integer("a time", 1, 86_400)),
+            Parsed("SEC", integer("a time", *CLOCK_SKEW_S.range())),
             default=10,
             rare=True,
         ),

@@ -63,7 +63,6 @@ def request_of(parsed: ParsedOptions) -> Request:
             if _affinity(parsed)[1] is not None:
                 raise ParameterError("-A N,M is for a client; a server (-s) takes one processor: -A N")
             return Request(output, process, server=_server(parsed), warnings=_without_effect(parsed))
-        _check_combination(parsed)
         keywords = _plan_keywords(parsed)
         plan, client = (
             plan_of(parsed.transport, {**keywords, "file": parsed["file"]}),
@@ -226,21 +225,6 @@ _FOREIGN = {
     Role.SERVER: "a client (-c) does not have it",
 }
 """Role -> the reason why the other role has none of its options."""
-
-
-def _check_combination(parsed: ParsedOptions) -> None:
-    """Raise `ParameterError` if client flags exclude each other, by iperf3's rules."""
-    # 0 bytes or blocks stand for no such condition, and `-t 0` for a test that only the user ends.
-    ends = [parsed["duration"] is not None, bool(parsed["total_bytes"]), bool(parsed["total_blocks"])]
-    if sum(ends) > 1:
-        raise ParameterError("only one test end condition (-t, -n, -k) may be specified")
-    if parsed["reverse"] and parsed["bidir"]:
-        raise ParameterError("cannot be both reverse (-R) and bidirectional (--bidir)")
-    streams = parsed["parallel"] * (2 if parsed["bidir"] else 1)
-    if parsed["client_port"] and parsed["client_port"] + streams - 1 > 65535:
-        raise ParameterError(
-            f"--cport {parsed['client_port']} leaves no room for {streams} streams below 65536"
-        )
 
 
 def _plan_keywords(parsed: ParsedOptions) -> PlanKeywords:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iperfpy.control.plan_limits import LIMITS
+from iperfpy.control.option_limits import CLIENT_LIMITS, KEEPALIVE, SERVER_LIMITS
+from iperfpy.control.plan_limits import LIMITS, Limit
 from iperfpy.plan import Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import unknown_transport
@@ -102,6 +103,17 @@ def integer(what: str, low: int, high: int) -> Callable[[str], int]:
         return int(digits)
 
     return parse
+
+
+def milliseconds(limit: Limit) -> Callable[[str], int]:
+    """A parser for whole milliseconds within the limit of a time in microseconds."""
+    return integer("a timeout in milliseconds", *limit.range(SECOND_US // 1000))
+
+
+def whole_seconds(limit: Limit) -> Callable[[str], int]:
+    """A parser for whole seconds, at least 1, within the limit of a time in microseconds."""
+    low, high = limit.range(SECOND_US)
+    return integer("a time", max(1, low), high)
 
 
 def duration(what: str, low_us: int, high_us: int, zero: bool = True) -> Callable[[str], int]:
@@ -215,14 +227,15 @@ def affinity(text: str) -> tuple[int | None, int | None]:
 
 def type_of_service(text: str) -> int:
     """iperf3's -S: 0 to 255, in C's notation (52, 064, 0x34)."""
-    return _c_integer(text, "a type of service", 255)
+    return _c_integer(text, "a type of service", LIMITS["tos"].maximum)
 
 
 def flow_label(text: str) -> int:
     """The flow label of an IPv6 header: 20 bits, in C's notation."""
-    label = _c_integer(text, "a flow label", 0xFFFFF)
-    if not label:
-        raise SettingsError("a flow label must be between 1 and 1048575, not 0")
+    low, high = CLIENT_LIMITS["flow_label"].range()
+    label = _c_integer(text, "a flow label", high)
+    if label < low:
+        raise SettingsError(f"a flow label must be between {low} and {high}, not {label}")
     return label
 
 
@@ -270,7 +283,8 @@ def rate(text: str) -> int:
 def rate_and_seconds(text: str) -> tuple[int, int]:
     """iperf3's `rate[/seconds]`: bit/s, and the seconds over which they are averaged (5 by default)."""
     value, slash, seconds = text.partition("/")
-    return parse_rate(value), integer("the seconds of an average", 1, 1000)(seconds) if slash else 5
+    average = integer("the seconds of an average", *SERVER_LIMITS["rate_window_us"].range(SECOND_US))
+    return parse_rate(value), average(seconds) if slash else 5
 
 
 def keepalive(text: str) -> tuple[int, int, int]:
@@ -278,6 +292,6 @@ def keepalive(text: str) -> tuple[int, int, int]:
     parts = text.split("/")
     if len(parts) > 3:
         raise SettingsError(f"{text!r} is not idle/interval/count")
-    number = integer("a part of idle/interval/count", 0, 32767)
+    number = integer("a part of idle/interval/count", *KEEPALIVE.range())
     idle, interval, count = (number(part) if part else 0 for part in [*parts, "", ""][:3])
     return idle, interval, count

@@ -9,6 +9,7 @@ it. A transport's `Settings` check themselves when they are made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from iperfpy.error_numbers import ErrorNumber
@@ -23,10 +24,11 @@ SHORTEST_INTERVAL_US = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The range of one numeric field of a `Plan`.
+    """The range of one number.
 
-    `scale` is the number of the field's units in the unit that the sentence names: a duration is stored in
-    microseconds and refused in seconds. `i_errno` is iperf3's number for a value outside.
+    `zero`: 0 is allowed although it is below `minimum`, as it stands for "none". `scale` is the number of the
+    field's units in the unit that the sentence names: a duration is stored in microseconds and refused in
+    seconds. `i_errno` is iperf3's number for a value outside.
     """
 
     what: str
@@ -35,15 +37,24 @@ class Limit:
     i_errno: ErrorNumber = ErrorNumber.PARAMETERS
     unit: str = ""
     scale: int = 1
+    zero: bool = False
+
+    def range(self, unit: int = 1) -> tuple[int, int]:
+        """(minimum, maximum) in a multiple of the field's unit."""
+        return self.minimum // unit, self.maximum // unit
 
     def check(self, value: int) -> None:
         """Raise `PlanError` unless the value is within the range."""
-        if not self.minimum <= value <= self.maximum:
-            low, high, given = map(self._in_unit, (self.minimum, self.maximum, value))
-            unit = f" {self.unit}" if self.unit not in ("", "bytes") else ""
-            raise PlanError(f"{self.what} must be {between(low, high)}{unit}, not {given}", self.i_errno)
+        if self.minimum <= value <= self.maximum or (self.zero and value == 0):
+            return
+        low, high, given = map(self._in_unit, (self.minimum, self.maximum, value))
+        unit = f" {self.unit}" if self.unit not in ("", "bytes") else ""
+        allowed = f"{'0, or ' if self.zero else ''}{between(low, high)}{unit}"
+        raise PlanError(f"{self.what} must be {allowed}, not {given}", self.i_errno)
 
     def _in_unit(self, value: int) -> str:
+        if abs(value) > INT64_MAX:  # Python's numbers may have more digits than a text or a float
+            return f"about {'-' if value < 0 else ''}1e{math.log10(abs(value)) - math.log10(self.scale):.0f}"
         if self.unit == "bytes":
             return exact_size(value)
         return str(value) if self.scale == 1 else f"{value / self.scale:.15g}"
@@ -56,7 +67,15 @@ def _seconds(what: str, maximum_s: int, i_errno: ErrorNumber) -> Limit:
 LIMITS = {
     "duration_us": _seconds("the duration", 86_400, ErrorNumber.DURATION),
     "omit_us": _seconds("the omitted time", 600, ErrorNumber.OMIT),
-    "interval_us": _seconds("the report interval", 60, ErrorNumber.INTERVAL),
+    "interval_us": Limit(
+        "the report interval",
+        SHORTEST_INTERVAL_US,
+        60 * SECOND_US,
+        ErrorNumber.INTERVAL,
+        "seconds",
+        SECOND_US,
+        zero=True,
+    ),
     "total_bytes": Limit("the number of bytes", 0, INT64_MAX),
     "total_blocks": Limit("the number of blocks", 0, INT64_MAX),
     "parallel": Limit("the number of streams", 1, 128, ErrorNumber.STREAMS),
@@ -65,7 +84,7 @@ LIMITS = {
     "burst_blocks": Limit("the number of blocks in a burst", 0, 1000, ErrorNumber.BURST),
     "tos": Limit("the type of service", 0, 255, ErrorNumber.TYPE_OF_SERVICE),
     "fq_rate_bps": Limit("the rate of the kernel's pacing", 0, INT64_MAX, unit="bit/s"),
-    "pacing_timer_us": Limit("the pacing timer", 0, INT64_MAX, unit="microseconds"),
+    "pacing_timer_us": Limit("the pacing timer", 0, 1 << 31, unit="microseconds"),
     "server_cpu": Limit("the server's processor", 0, 1024, ErrorNumber.AFFINITY),
     "messages_per_s": Limit("the rate of messages", 0, 10_000, unit="messages per second"),
 }
@@ -101,9 +120,6 @@ def check_plan(plan: Plan, transport: Transport) -> None:
             limit.check(value)
     if plan.messages_per_s:
         _check_messages(plan, transport)
-    if 0 < plan.interval_us < SHORTEST_INTERVAL_US:
-        shortest = f"{SHORTEST_INTERVAL_US / SECOND_US:g}"
-        raise PlanError(f"the report interval must be 0 or at least {shortest} seconds", ErrorNumber.INTERVAL)
     low, high = transport.block_limits
     if not low <= plan.block_bytes <= high:
         i_errno = ErrorNumber.DATAGRAM_SIZE if transport.datagrams else ErrorNumber.BLOCK_LENGTH

@@ -3,6 +3,7 @@ applies as well."""
 
 from __future__ import annotations
 
+from iperfpy.control.option_limits import check_client_ports
 from iperfpy.control.parameters import check_size
 from iperfpy.control.plan_limits import check_plan
 from iperfpy.errors import from_transport, guarding
@@ -33,4 +34,5 @@ def check_here(plan: Plan, options: ClientOptions) -> Transport:
         check_file(options.file, plan, transport, sends=plan.direction is Direction.FORWARD)
     check_plan(plan, transport)
     check_size(plan, transport)
+    check_client_ports(plan, options)
     return transport

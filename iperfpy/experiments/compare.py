@@ -8,18 +8,19 @@ keywords --> contenders, ClientOptions --Compare--> ComparisonReport
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from iperfpy.api import blocking
+from iperfpy.argument_types import checked
 from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.errors import PlanError
 from iperfpy.experiments import compare_schedule as schedule
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.comparison_run import Compare, OnProgress
 from iperfpy.experiments.contender import DEFAULT_CONTENDERS, contenders_of
-from iperfpy.measure_keywords import DiagnoseKeywords, check_types, diagnose_options
+from iperfpy.experiments.keyword_limits import BUDGET_BYTES, COMPARISON_US, SEED
+from iperfpy.measure_keywords import DiagnoseKeywords, diagnose_options, microseconds
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 
@@ -30,6 +31,11 @@ class _OwnKeywords(TypedDict, total=False):
     seconds: float  # -t, most time of the whole comparison [480]
     budget_bytes: int  # --budget, most bytes of IP packets to send, both directions together, 0: no limit
     seed: int | None  # --seed, of the random order of the tests; None: another one each time
+
+
+class _Arguments(TypedDict, total=False):
+    contenders: str | Sequence[str]
+    on_progress: OnProgress | None
 
 
 class CompareKeywords(_OwnKeywords, DiagnoseKeywords, total=False):
@@ -85,6 +91,7 @@ async def compare_async(
 
     Cancelling it ends the running test at both ends.
     """
+    checked({"contenders": contenders, "on_progress": on_progress}, _Arguments)
     run = _comparison(host, contenders, keywords)
     await run.run(on_progress)
     report = run.report()
@@ -98,18 +105,21 @@ def _comparison(host: str | ClientOptions, contenders: Sequence[str], keywords: 
     """The comparison that the arguments mean. Raises `PlanError` and TypeError."""
     own = {key: value for key, value in keywords.items() if key in _OwnKeywords.__annotations__}
     options, tos = diagnose_options(host, {key: keywords[key] for key in keywords if key not in own})
-    check_types(own, _OwnKeywords)
+    own = checked(own, _OwnKeywords)
     directions, seconds = own.get("directions", DIRECTIONS), own.get("seconds", schedule.DEFAULT_S)
     if not directions or not set(directions) <= set(DIRECTIONS):
         raise PlanError("directions must be FORWARD, REVERSE, or both")
-    if not 0 < seconds < math.inf:
-        raise PlanError(f"seconds must be above 0, not {seconds}")
+    budget_bytes, seed = own.get("budget_bytes", 0), own.get("seed")
+    COMPARISON_US.check(microseconds("seconds", seconds))
+    BUDGET_BYTES.check(budget_bytes)
+    if seed is not None:
+        SEED.check(seed)
     return Compare(
         options,
         contenders_of(contenders, own.get("settings", ())),
         directions=tuple(directions),
         limit_s=seconds,
-        budget_bytes=own.get("budget_bytes", 0),
-        seed=own.get("seed"),
+        budget_bytes=budget_bytes,
+        seed=seed,
         tos=tos,
     )

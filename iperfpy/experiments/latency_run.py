@@ -12,7 +12,6 @@ has everything that was measured before.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +20,20 @@ from typing import Any, TypedDict, Unpack
 
 from iperfpy import __version__
 from iperfpy.api import blocking
+from iperfpy.argument_types import checked
+from iperfpy.control.plan_limits import LIMITS, check_plan
 from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
 from iperfpy.experiments.contender import Contender, contenders_of
+from iperfpy.experiments.keyword_limits import MESSAGE_BYTES, MESSAGE_RATE, MESSAGE_TEST_US, ROUNDS
 from iperfpy.experiments.message_probe import RAMP_S, BulkLoad, MessageTest, measure_messages
 from iperfpy.experiments.serial_tests import Progress as TestProgress
-from iperfpy.measure_keywords import DiagnoseKeywords, check_types, diagnose_options
+from iperfpy.measure_keywords import (
+    DiagnoseKeywords,
+    bits_per_second,
+    diagnose_options,
+    message_plan_of,
+    microseconds,
+)
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.registry import transports
@@ -105,14 +113,9 @@ class _OwnKeywords(TypedDict, total=False):
     owd: bool  # --owd, the clocks of both hosts are synchronised
 
 
-class _Listed(TypedDict, total=False):
-    """One element of each keyword that is a list."""
-
-    settings: str
-    sizes: int
-    rates: int
-    loads: str
-    load_directions: str
+class _Arguments(TypedDict, total=False):
+    transports: str | Sequence[str]
+    on_progress: OnProgress | None
 
 
 class LatencyKeywords(_OwnKeywords, DiagnoseKeywords, total=False):
@@ -162,6 +165,7 @@ async def latency_async(
     **keywords: Unpack[LatencyKeywords],
 ) -> LatencyReport:
     """Measure the latency of messages; arguments, result and errors are those of `latency`."""
+    checked({"transports": transports, "on_progress": on_progress}, _Arguments)
     run = _latency_run(host, transports, keywords)
     await run.run(on_progress)
     report = run.report()
@@ -176,10 +180,7 @@ def _latency_run(
     """The run that the arguments mean. Raises `PlanError` and TypeError."""
     own = {name: value for name, value in keywords.items() if name in _OwnKeywords.__annotations__}
     options, tos = diagnose_options(host, {name: keywords[name] for name in keywords if name not in own})
-    check_types(own, _OwnKeywords)
-    for name in own.keys() & _Listed.__annotations__.keys():
-        for value in own[name]:
-            check_types({name: value}, _Listed)
+    own = checked(own, _OwnKeywords)
     steps = steps_of(
         messengers(transports, own.get("settings", ())),
         sizes=own.get("sizes", (100,)),
@@ -188,11 +189,12 @@ def _latency_run(
         directions=own.get("load_directions", (UP, DOWN)),
     )
     seconds, rounds = own.get("seconds", 10.0), own.get("rounds", 1)
-    if not 0 < seconds < math.inf:
-        raise PlanError(f"seconds must be above 0, not {seconds}")
-    if rounds < 1:
-        raise PlanError(f"rounds must be above 0, not {rounds}")
+    check_steps(steps, seconds)
+    ROUNDS.check(rounds)
     load_rate = own.get("load_rate")
+    if load_rate is not None:
+        load_rate = bits_per_second("load_rate", load_rate)
+        LIMITS["rate_bps"].check(load_rate)
     owd = own.get("owd", False)
     return LatencyRun(options, steps, seconds=seconds, rounds=rounds, load_rate=load_rate, tos=tos, owd=owd)
 
@@ -229,10 +231,9 @@ def steps_of(
     directions: Sequence[str],
 ) -> list[LatencyStep]:
     """The tests of a round. Raises `PlanError` for a size, a rate, a direction or a load that is none."""
-    for name, numbers in (("size", sizes), ("rate", rates)):
+    for limit, numbers in ((MESSAGE_BYTES, sizes), (MESSAGE_RATE, rates)):
         for number in numbers:
-            if number < 1:
-                raise PlanError(f"the {name} of messages must be above 0, not {number}")
+            limit.check(number)
     for way in directions:
         if way not in WAYS:
             raise PlanError(f"the direction of a load is one of {', '.join(WAYS)}, not {way!r}")
@@ -248,6 +249,19 @@ def steps_of(
     if not steps:
         raise PlanError("there is nothing to measure: sizes, rates and loads must not be empty")
     return steps
+
+
+def check_steps(steps: Sequence[LatencyStep], seconds: float) -> None:
+    """Raise `PlanError` unless each test of so many seconds is within the limits of a server."""
+    MESSAGE_TEST_US.check(microseconds("seconds", seconds))
+    for step in steps:
+        transport = step.contender.transport
+        keywords = {
+            "settings": step.contender.settings,
+            "seconds": seconds,
+            "block_bytes": step.size_bytes,
+        }
+        check_plan(message_plan_of(transport, keywords, step.per_s), transport)
 
 
 def _load_of(word: str) -> Contender:

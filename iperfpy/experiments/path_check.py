@@ -17,6 +17,7 @@ from typing import Unpack
 
 from iperfpy import __version__
 from iperfpy.api import blocking
+from iperfpy.argument_types import checked
 from iperfpy.diagnosis import both_ways, ladder
 from iperfpy.diagnosis import direction as one_way
 from iperfpy.diagnosis.path_report import DirectionReport, PathReport
@@ -24,6 +25,7 @@ from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, Pl
 from iperfpy.experiments import check_schedule as schedule
 from iperfpy.experiments import serial_tests
 from iperfpy.experiments.check_schedule import CheckStep, FormLengths, Scale, StepPart, Timing
+from iperfpy.experiments.keyword_limits import BUDGET_BYTES
 from iperfpy.experiments.measured_path import MeasuredPath, Outcome
 from iperfpy.experiments.serial_tests import (
     ACK_SHARE,
@@ -38,7 +40,6 @@ from iperfpy.experiments.step_plans import Prepared, prepared
 from iperfpy.measure_keywords import (
     DiagnoseKeywords,
     DiagnosisKeywords,
-    check_types,
     diagnose_options,
 )
 from iperfpy.options import ClientOptions
@@ -119,7 +120,8 @@ async def diagnose_async(
     Cancelling it ends the running test at both ends.
     """
     own = {"quick": quick, "budget_bytes": budget_bytes, "on_progress": on_progress}
-    check_types(own, DiagnosisKeywords)
+    budget_bytes = checked(own, DiagnosisKeywords)["budget_bytes"]
+    BUDGET_BYTES.check(budget_bytes)
     options, tos = diagnose_options(host, keywords)
     scale = schedule.QUICK if quick else schedule.FULL
     check = PathCheck(options, scale, budget_bytes=budget_bytes, tos=tos)

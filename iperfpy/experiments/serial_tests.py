@@ -37,8 +37,6 @@ ACK_SHARE = 0.025
 """Bytes of acknowledgements, as a share of the data: KCP keeps to 2 to 2.5 %, TCP to less."""
 SHORTEST_S = 0.3
 """Shortest test at all, where the time or the budget does not last for longer ones."""
-LEAST_BUDGET_BYTES = 5_000_000
-"""Smallest budget of bytes (--budget) that the user may give."""
 
 
 @dataclass(frozen=True, slots=True)

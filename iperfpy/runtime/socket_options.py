@@ -10,6 +10,7 @@ The others raise `PlanError` if this system cannot set the option.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def bind_device(sock: socket.socket, device: str) -> None:
     if SO_BINDTODEVICE == ABSENT:
         raise PlanError("this system cannot bind a socket to an interface (--bind-dev)")
     try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode() + b"\0")
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(device) + b"\0")
     except PermissionError as error:
         raise PlanError(f"binding to the interface {device} needs privileges here") from error
     except (OSError, AttributeError) as error:

@@ -12,7 +12,7 @@ from iperfpy.errors import ParameterError
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.compare_schedule import DEFAULT_S
 from iperfpy.experiments.contender import DEFAULT_CONTENDERS, contenders_of
-from iperfpy.experiments.serial_tests import LEAST_BUDGET_BYTES
+from iperfpy.experiments.keyword_limits import BUDGET_BYTES, COMPARISON_US, SEED
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 from iperfpy.protocols.units import SECOND_US
@@ -29,7 +29,6 @@ SUMMARY = (
     " others), kcp:sndwnd=512 (a setting)."
 )
 HEADING = "Comparison"
-LEAST_TIME_US, MOST_TIME_US = 5 * SECOND_US, 24 * 3600 * SECOND_US
 
 
 def flags() -> list[click.Option]:
@@ -51,20 +50,20 @@ def flags() -> list[click.Option]:
             HEADING,
             ["time_us", "-t", "--time"],
             f"most time of the whole comparison, such as 2m [{DEFAULT_S / 60:.0f}m]",
-            type=Parsed("SEC", duration("-t", LEAST_TIME_US, MOST_TIME_US, zero=False)),
+            type=Parsed("SEC", duration("-t", *COMPARISON_US.range(), zero=False)),
             default=round(DEFAULT_S * SECOND_US),
         ),
         Flag(
             HEADING,
             ["budget", "--budget"],
             "send at most so many bytes of IP packets, both directions together",
-            type=Parsed("BYTES", size("--budget", LEAST_BUDGET_BYTES, 1 << 50)),
+            type=Parsed("BYTES", size("--budget", *BUDGET_BYTES.range())),
         ),
         Flag(
             HEADING,
             ["seed", "--seed"],
             "seed of the random order [by the clock]",
-            type=Parsed("N", integer("--seed", 0, (1 << 62) - 1)),
+            type=Parsed("N", integer("--seed", *SEED.range())),
         ),
     ]
 

@@ -9,7 +9,7 @@ import click
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
 from iperfpy.cli.value_types import Flag, Parsed, size
 from iperfpy.experiments import check_schedule as schedule
-from iperfpy.experiments.serial_tests import LEAST_BUDGET_BYTES
+from iperfpy.experiments.keyword_limits import BUDGET_BYTES
 from iperfpy.options import ClientOptions
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def flags() -> list[click.Option]:
             HEADING,
             ["budget", "--budget"],
             "send at most so many bytes of IP packets, both directions together",
-            type=Parsed("BYTES", size("--budget", LEAST_BUDGET_BYTES, 1 << 50)),
+            type=Parsed("BYTES", size("--budget", *BUDGET_BYTES.range())),
         ),
     ]
 

@@ -32,7 +32,7 @@ from iperfpy.cli.transport_flags import (
 )
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named
-from iperfpy.control.plan_limits import check_plan
+from iperfpy.control.plan_limits import LIMITS, check_plan
 from iperfpy.errors import IperfpyError, ParameterError, PathError, PlanError, StartError
 from iperfpy.measure_keywords import (
     ConnectionKeywords,
@@ -104,7 +104,7 @@ def _own_flags() -> list[click.Option]:
             HEADING,
             ["messages", "--rate"],
             "with --echo: N messages per second instead of bulk data, and their round trips",
-            type=Parsed("N", integer("--rate", 1, 10_000)),
+            type=Parsed("N", integer("--rate", 1, LIMITS["messages_per_s"].maximum)),
         ),
         Flag(HEADING, ["conv", "--conv"], "conversation number [random; with --listen: any]", type=conv),
         Flag(
@@ -305,8 +305,6 @@ def _plan(parsed: ParsedOptions) -> Plan:
         raise ParameterError("--rate is for the end that measures an echo: HOST:PORT --echo --rate N")
     if listens and echo and parsed["total_bytes"]:
         raise ParameterError("an end that echoes does not know how much comes: leave -n out there")
-    if parsed["duration"] is not None and parsed["total_bytes"]:
-        raise ParameterError("only one test end condition (-t, -n) may be specified")
     settings = settings_of(transport, parsed.shared, parsed.values)
     rate, burst = parsed["rate"] or (0, 0)
     keywords: PlanKeywords = {
@@ -325,7 +323,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
     }
     if parsed["duration"] is not None:
         keywords["seconds"] = parsed["duration"] / SECOND_US
-    elif listens and not parsed["reverse"]:
+    elif listens and not parsed["reverse"] and not parsed["total_bytes"]:
         keywords["seconds"] = 0
     if parsed["messages"]:
         if rate or parsed["total_bytes"]:

@@ -9,8 +9,8 @@ import click
 
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, rate, size
-from iperfpy.control.plan_limits import LONGEST_MESSAGE, SHORTEST_MESSAGE, check_plan
 from iperfpy.errors import ParameterError
+from iperfpy.experiments.keyword_limits import MESSAGE_BYTES, MESSAGE_RATE, MESSAGE_TEST_US, ROUNDS
 from iperfpy.experiments.latency_run import (
     BOTH,
     DOWN,
@@ -18,10 +18,10 @@ from iperfpy.experiments.latency_run import (
     WAYS,
     LatencyRun,
     LatencyStep,
+    check_steps,
     messengers,
     steps_of,
 )
-from iperfpy.measure_keywords import message_plan_of
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.units import SECOND_US
 from iperfpy.sampling.latency_report import IDLE, OWN
@@ -36,7 +36,6 @@ SUMMARY = (
     " transport as in `iperfpy compare`: kcp:fast, tcp:bbr, udp."
 )
 HEADING = "Latency"
-MOST_ROUNDS = 1_000
 
 
 def flags() -> list[click.Option]:
@@ -64,21 +63,21 @@ def _message_flags() -> list[click.Option]:
             HEADING,
             ["sizes", "-l", "--size"],
             "bytes of a message, with its header of 16 [100]",
-            type=Parsed("SIZE,...", _list(size("--size", SHORTEST_MESSAGE, LONGEST_MESSAGE))),
+            type=Parsed("SIZE,...", _list(size("--size", *MESSAGE_BYTES.range()))),
             default=(100,),
         ),
         Flag(
             HEADING,
             ["rates", "--rate"],
             "messages per second [100]",
-            type=Parsed("N,...", _list(integer("--rate", 1, 10_000))),
+            type=Parsed("N,...", _list(integer("--rate", *MESSAGE_RATE.range()))),
             default=(100,),
         ),
         Flag(
             HEADING,
             ["time_us", "-t", "--time"],
             "seconds of each test [10]",
-            type=Parsed("SEC", duration("-t", 100_000, 3600 * SECOND_US, zero=False)),
+            type=Parsed("SEC", duration("-t", *MESSAGE_TEST_US.range(), zero=False)),
             default=10 * SECOND_US,
         ),
         Flag(
@@ -118,7 +117,7 @@ def _load_flags() -> list[click.Option]:
             HEADING,
             ["rounds", "--rounds"],
             "measure everything so many times, and pool the rounds [1]",
-            type=Parsed("N", integer("--rounds", 1, MOST_ROUNDS)),
+            type=Parsed("N", integer("--rounds", *ROUNDS.range())),
             default=1,
         ),
     ]
@@ -151,13 +150,7 @@ def _steps(values: Values) -> list[LatencyStep]:
         loads=values["loads"],
         directions=_ways(values),
     )
-    for step in steps:
-        keywords = {
-            "settings": step.contender.settings,
-            "seconds": values["time_us"] / SECOND_US,
-            "block_bytes": step.size_bytes,
-        }
-        check_plan(message_plan_of(step.contender.transport, keywords, step.per_s), step.contender.transport)
+    check_steps(steps, values["time_us"] / SECOND_US)
     return steps
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 import pytest
 
 import iperfpy
-from iperfpy import measure_keywords
+from iperfpy import argument_types
+from iperfpy.argument_types import checked
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import PlanError
@@ -21,7 +24,6 @@ from iperfpy.measure_keywords import (
     MeasureKeywords,
     PlanKeywords,
     ServeKeywords,
-    check_types,
     plan_and_options,
     server_options,
 )
@@ -117,8 +119,8 @@ def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
         ({"transport": "kcp", "settings": {"mut": 1400}}, r"kcp has no setting 'mut' \(it has .*mtu"),
         ({"transport": "kcp", "settings": {"mtu": "1400"}}, "mtu: expected int"),
         ({"settings": transport("kcp").settings()}, "KcpSettings are not the settings of tcp"),
-        ({"reverse": True, "bidirectional": True}, "both reverse and bidirectional"),
-        ({"seconds": 3, "blocks": 3}, "only one of seconds, total_bytes and blocks"),
+        ({"reverse": True, "bidirectional": True}, r"both reverse \(-R\) and bidirectional"),
+        ({"seconds": 3, "blocks": 3}, r"only one of seconds \(-t\), total_bytes \(-n\) and blocks"),
         ({"total_bytes": 3, "blocks": 3}, "only one of"),
         ({"seconds": -1}, "seconds must be a number that is not negative"),
         ({"seconds": 1e-7}, "seconds is too small"),
@@ -126,7 +128,7 @@ def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
         ({"seconds": float("nan")}, "seconds must be"),
         ({"rate": float("inf")}, "rate must be"),
         ({"port": 0}, "between 1 and 65535, not 0"),
-        ({"client_port": 65536}, "between 0 and 65535"),
+        ({"client_port": 65536}, "must be 0, or between 1 and 65535, not 65536"),
         ({"family": int(socket.AF_INET6)}, "family must be 4, 6 or None"),
         ({"file": "/nonexistent/file"}, "cannot read the file /nonexistent/file: No such file"),
     ],
@@ -146,15 +148,15 @@ _SAMPLES: dict[str, Any] = {
 @pytest.mark.parametrize("declared", [PlanKeywords, ConnectionKeywords, ServeKeywords, DiagnosisKeywords])
 def test_a_value_of_another_type_is_refused_with_a_sentence(declared: type) -> None:
     """Each keyword: a value that is not refused is one that its annotation permits."""
-    for name, kinds in measure_keywords._types_of(declared).items():
+    for name, hint in argument_types._hints(declared).items():
+        kinds = {hint, *(get_args(hint) if get_origin(hint) in (Union, UnionType) else ())}
         for value in _SAMPLES.values():
-            permitted = {type(value), *((float,) if type(value) is int else ())} & set(kinds)
-            if permitted and value != (1, 2):  # all tuples have three numbers
-                check_types({name: value}, declared)
+            if {type(value), *((float,) if type(value) is int else ())} & kinds:
+                checked({name: value}, declared)
                 continue
             with pytest.raises(PlanError, match=f"{name} must be ") as caught:
-                check_types({name: value}, declared)
-            assert repr(value) in str(caught.value)
+                checked({name: value}, declared)
+            assert name == "secrets" or repr(value) in str(caught.value)
 
 
 def test_every_call_of_the_python_interface_checks_the_types_of_its_arguments() -> None:
@@ -193,10 +195,21 @@ def test_a_measurement_of_nothing_is_refused() -> None:
         iperfpy.latency("192.0.2.7", "tcp,kcp", rates=[])
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
-    values = {"rate": np.float32(1e6), "parallel": np.int64(2), "tos": np.uint8(4)}
-    plan, _ = plan_and_options("192.0.2.7", None, values)
-    assert (plan.rate_bps, plan.parallel, plan.tos) == (1_000_000, 2, 4)
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    """JSON has no others: the parameters of a test could not be sent."""
+    values = {"rate": np.float32(1e6), "parallel": np.int64(2), "tos": np.uint8(4), "port": np.int32(5300)}
+    plan, options = plan_and_options("192.0.2.7", None, values)
+    assert (plan.rate_bps, plan.parallel, plan.tos, options.port) == (1_000_000, 2, 4, 5300)
+    ready = replace(plan, parallel=np.int64(3))  # type: ignore[arg-type]
+    plan, _ = plan_and_options("192.0.2.7", ready, {})
+    assert {type(one) for one in (plan.rate_bps, plan.parallel, plan.tos, options.port)} == {int}
+
+
+def test_a_secret_of_another_type_is_in_no_sentence() -> None:
+    for secrets in ({"kcp": "do not show"}, "do not show"):
+        with pytest.raises(PlanError, match="secrets must be a mapping from texts to bytes") as caught:
+            plan_and_options("192.0.2.7", None, {"secrets": secrets})
+        assert "do not show" not in str(caught.value)
 
 
 def test_a_keyword_beside_a_ready_plan_or_ready_options_is_a_type_error() -> None:
