@@ -187,7 +187,7 @@ def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
     # Only a duration that the caller gave counts, 0 as well: the default gives way to the others. 0 bytes or
     # blocks stand for no such end.
     if (keywords.get("seconds") is not None) + bool(total_bytes) + bool(blocks) > 1:
-        raise PlanError("only one of seconds (-t), total_bytes (-n) and blocks (-k) can end a test")
+        raise PlanError("only one test end condition (-t, -n, -k) may be specified")
     if not blocks and not total_bytes:
         total_bytes = _file_bytes(keywords)
     with guarding(transport.name):

@@ -321,7 +321,7 @@ async def test_cancelling_it_ends_the_test_at_the_server() -> None:
 @pytest.mark.parametrize(
     ("keywords", "sentence"),
     [
-        ({"seconds": 0}, "seconds must be above 0"),
+        ({"seconds": 0}, "the time of the comparison must be between 5 and 86400 seconds, not 0"),
         ({"seconds": "soon"}, "seconds must be a number"),
         ({"directions": [Direction.BIDIRECTIONAL]}, "directions must be FORWARD, REVERSE, or both"),
         ({"directions": []}, "directions must be FORWARD, REVERSE, or both"),

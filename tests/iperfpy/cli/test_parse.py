@@ -408,7 +408,7 @@ def test_a_flag_of_iperf3_is_an_error_with_another_transport(proto: str, words: 
         request_of(REAL.parse(["-c", "h", "--proto", proto, *words.split()]))
 
 
-ONE_END = "only one of seconds (-t), total_bytes (-n) and blocks (-k) can end a test"
+ONE_END = "only one test end condition (-t, -n, -k) may be specified"
 REFUSALS = {
     "-t 5": "must either be a client (-c) or a server (-s)",
     "-s -c h": "cannot be both a server (-s) and a client (-c)",
