@@ -330,7 +330,7 @@ def _shared_flags() -> list[click.Option]:
             "TCP keepalive on the control connection, times in seconds",
             Parsed("[IDLE/INTERVAL/COUNT]", values.keepalive),
             is_flag=False,
-            flag_value="",
+            flag_value=values.UNNAMED,
             rare=True,
         ),
     ]

@@ -191,7 +191,7 @@ def named(what: str) -> Callable[[str], str]:
 
 
 UNNAMED = "\0"
-"""Stands for a name that was left out, as in `--csv` alone: no word of a command line has this character."""
+"""Stands for a value that was left out, as in `--csv` alone: no word of a command line has this character."""
 
 
 def file_or_none(text: str) -> str:
@@ -288,9 +288,10 @@ def rate_and_seconds(text: str) -> tuple[int, int]:
 
 
 def keepalive(text: str) -> tuple[int, int, int]:
-    """iperf3's `idle/interval/count`. A part that is missing or 0 keeps the system's value."""
-    parts = text.split("/")
-    if len(parts) > 3:
+    """iperf3's `idle/interval/count`. A part that is missing or 0 keeps the system's value, as all do with
+    `UNNAMED`."""
+    parts = [""] if text == UNNAMED else text.split("/")
+    if len(parts) > 3 or not text:
         raise SettingsError(f"{text!r} is not idle/interval/count")
     number = integer("a part of idle/interval/count", *KEEPALIVE.range())
     idle, interval, count = (number(part) if part else 0 for part in [*parts, "", ""][:3])

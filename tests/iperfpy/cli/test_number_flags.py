@@ -1,9 +1,9 @@
-"""Every option with a number, of every command, refuses what is none, and every option with a name an empty
-one."""
+"""Every numeric option rejects a value that is no number in range; every option that takes a name rejects an
+empty one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 import pytest
@@ -40,8 +40,9 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "lab": lambda: lab_run.command,
     "lab from-csv": lambda: lab_from_csv.command,
 }
-NUMBERS = {"SEC", "MS", "US", "N", "N,...", "[N]", "N[,M]", "BYTES", "BLOCKS", "LEN", "SIZE", "SIZE,..."}
+NUMBERS = {"SEC", "MS", "US", "N", "N,...", "[N]", "N[,M]", "BYTES", "BLOCKS", "LEN", "SIZE,..."}
 NUMBERS |= {"RATE", "RATE[/SEC]", "RATE[/BURST]", "PORT", "CODE", "SHARE", "TIME RATE"}
+NUMBERS |= {"[IDLE/INTERVAL/COUNT]"}
 NO_NUMBERS = [
     "-1",
     "1e400",
@@ -58,28 +59,48 @@ NO_NUMBERS = [
 ]
 NAMES = {"FILE", "[FILE]", "DIR", "NAME", "HOST", "ADDR[%DEV]", "DEV", "COMMAND", "HOST:PORT", "[HOST]:PORT"}
 NAMES |= {"[HOST:]PORT", "WAY", "KIND", "LETTER", "FORM"}
+OTHER = {
+    "TEXT": "may be empty",
+    "[FORMAT]": "may be empty",
+    "NAME,...": "test_an_empty_list_of_names_is_an_error",
+    "WAY,...": "test_an_empty_list_of_names_is_an_error",
+    "NAME:KEY=VALUE": "test_an_empty_list_of_names_is_an_error",
+    "[s|ms|us]": "a choice",
+    "[Gbit|Mbit|kbit|bit|Mbyte|kbyte|byte]": "a choice",
+}
+"""Values that are neither a number nor a name, each with the reason."""
 ZERO = {
     "--seed": "a seed like others",
     "--load-rate": "as much as the path carries",
     "--connect-timeout": "the default, as in iperf3",
     "--tos": "the usual type of service",
     "--dscp": "the usual type of service",
+    "--cntl-ka": "the times of the system",
 }
 """Options of `diagnose`, `compare`, `latency` and `lab` with a meaning for 0."""
 
 
-def options(metavars: set[str]) -> list[tuple[str, str]]:
-    """A command and the longest spelling of an option, for each option with a value of these kinds. Those of
-    a transport are settings: they are checked when the transport is known."""
-    found = []
+def all_options() -> Iterator[tuple[str, str, str]]:
+    """A command, the longest spelling of an option and its kind of value, for each option with a value. Those
+    of a transport are settings: they are checked when the transport is known."""
     for name, make in COMMANDS.items():
         command = make()
         for one in command.params:
             if not isinstance(one, click.Option) or one.is_flag or (one.name or "").startswith("setting_"):
                 continue
-            if one.make_metavar(click.Context(command)) in metavars:
-                found.append((name, max(one.opts, key=len)))
-    return found
+            yield name, max(one.opts, key=len), one.make_metavar(click.Context(command))
+
+
+ALL_OPTIONS = list(all_options())
+
+
+def options(metavars: set[str]) -> list[tuple[str, str]]:
+    """The options with a value of these kinds."""
+    return [(command, flag) for command, flag, metavar in ALL_OPTIONS if metavar in metavars]
+
+
+def test_every_kind_of_value_is_a_number_a_name_or_another_for_a_reason() -> None:
+    assert {metavar for *_, metavar in ALL_OPTIONS} == NUMBERS | NAMES | OTHER.keys()
 
 
 def refusal(command: str, *words: str) -> str:
@@ -95,8 +116,8 @@ def refusal(command: str, *words: str) -> str:
 @pytest.mark.parametrize(("command", "flag"), options(NUMBERS))
 def test_a_text_that_is_no_number_in_range_is_a_sentence(command: str, flag: str) -> None:
     for text in NO_NUMBERS:
-        if (flag, text) == ("--debug", "-1"):
-            continue  # its value can be left out, and -1 is an option
+        if command == "-c h" and flag in ("--debug", "--cntl-ka") and text == "-1":
+            continue  # the value can be left out, and -1 is an option
         said = refusal(command, *([flag, text, "2"] if flag == "--columns" else [f"{flag}={text}"]))
         assert said, (flag, text)
         assert "\n" not in said
