@@ -15,6 +15,9 @@ from iperfpy.traffic.schedule import Schedule
 SENDER_GRACE_US = 2_000_000
 """Time after the planned end at which a sender stops by its own clock. TEST_END comes sooner, unless it waits
 behind what that sender has queued on the path."""
+FIRST_DATA_LIMIT_US, SHORT_FIRST_DATA_LIMIT_US = 2_000_000, 1_000_000
+"""A longer silence before the first data is part of the measurement. So is one that lasts until the planned
+end, if this end knows it; but a busy server may need the shorter of these times to begin."""
 
 
 class CountingTime:
@@ -44,6 +47,13 @@ class CountingTime:
         self._senders_stop = rule.senders_stop_by_clock
         self._settles = EndEvent.SETTLED in rule.events
         self._ends_with_silence = rule.ends_with_silence
+
+    def first_data_limit_us(self, now_us: int) -> int:
+        """Longest wait for the first data from now on."""
+        end_us = self.schedule.end_us
+        if end_us is None:  # the peer knows the end, and its first data may be a round-trip time away
+            return FIRST_DATA_LIMIT_US
+        return min(FIRST_DATA_LIMIT_US, max(SHORT_FIRST_DATA_LIMIT_US, end_us - now_us))
 
     def begin(self, now_us: int) -> None:
         """The first data has arrived: count time from here."""

@@ -49,9 +49,6 @@ SETTLED_POLLS = 20
 LATE_POLLS = 4
 """The same once the peer has stopped, and said so behind its last datagram: a reader may still be behind."""
 SETTLE_LIMIT_POLLS = 400
-FIRST_DATA_LIMIT_US, SHORT_FIRST_DATA_LIMIT_US = 2_000_000, 1_000_000
-"""A longer silence before the first data is part of the measurement. So is one that lasts until the planned
-end, if this end knows it; but a busy server may need the shorter of these times to begin."""
 STOP_S = 0.5
 """Longest wait for a sender that is blocked in a call."""
 
@@ -471,7 +468,7 @@ class Transfer:
         """Wait for the first byte, and count time from it if its time is known."""
         channels = [each.channel for each in self.streams]
         if not self._any_data():
-            if not await becomes_true(self._any_data, self._first_data_limit_us()):
+            if not await becomes_true(self._any_data, self._time.first_data_limit_us(now_us())):
                 return
         elif all(channel.first_data_us is None for channel in channels):
             return  # it was here before this end looked, and no channel recorded when it came
@@ -479,13 +476,6 @@ class Transfer:
         self._time.begin(now)
         for each in self.streams:
             each.sampler.begin(now)
-
-    def _first_data_limit_us(self) -> int:
-        """Longest wait for the first data from now on."""
-        end_us = self._time.schedule.end_us
-        if end_us is None:  # the peer knows the end, and its first data may be a round-trip time away
-            return FIRST_DATA_LIMIT_US
-        return min(FIRST_DATA_LIMIT_US, max(SHORT_FIRST_DATA_LIMIT_US, end_us - now_us()))
 
     def _any_data(self) -> bool:
         return any(each.snapshots.payload_bytes for each in self.streams)

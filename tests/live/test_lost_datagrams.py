@@ -17,7 +17,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
 from iperfpy.runtime.abort_scope import AbortScope
-from iperfpy.traffic import transfer
+from iperfpy.traffic import counting_time
 from tests.iperfpy.lossy_relay import Drops, none, relayed_datagrams
 from tests.iperfpy.support import HURRIED, Recorder, measure, measure_into, plan_for, scripted, serving
 
@@ -113,7 +113,7 @@ async def test_a_test_in_which_nothing_arrives_fails(direction: Direction) -> No
 async def test_silence_is_rows_of_zeros_until_the_planned_end(
     direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "FIRST_DATA_LIMIT_US", 60_000_000)
+    monkeypatch.setattr(counting_time, "FIRST_DATA_LIMIT_US", 60_000_000)
     plan, client = udp_plan(direction=direction, duration_us=1_200_000, interval_us=500_000), Recorder()
     async with serving() as server, relayed_datagrams(server.port, every, every) as port:
         with pytest.raises(PathError):

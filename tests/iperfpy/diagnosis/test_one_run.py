@@ -306,6 +306,37 @@ def test_the_receiver_of_stock_kcp_knows_more_copies_than_it_acknowledges(
     assert (Cause.SPURIOUS in named) is not controlled
 
 
+def test_packets_resent_in_vain_hold_no_window_up() -> None:
+    """They show no arrival of their own, as lost ones do."""
+    path = _windowed((50e3,), packets=2)
+    assert path.flight is not None
+    arrived = path.flight.arrived_packets - 1
+    path = replace(path, flight=replace(path.flight, arrived_packets=arrived, arrived_bytes=arrived * 1_428))
+    for vain, limits in ((4_000, False), (0, True)):
+        sender = {"retransmits": 4_000, "spurious": vain}
+        findings = one_run.conclude(
+            run(path=(path,), windows=(100, 2_048), sender=sender, bits_per_second=4.5e6)
+        )
+        assert (Cause.SEND_WINDOW in {finding.cause for finding in findings}) is limits
+
+
+def test_datagrams_behind_the_last_arrival_were_sent_and_lost() -> None:
+    """No record of the path has them: only the counts of both ends."""
+    recorded = int(LINE.sent_packets.sum())
+    datagrams = {"transport": "udp", "reliable": False, "controlled": False}
+    findings = one_run.conclude(
+        run(
+            path=(PathEvidence(flight=LINE),),
+            sender={"datagrams_sent": recorded + 10},
+            receiver={"lost_datagrams": 10},
+            target_bits_per_second=9e6,
+            **datagrams,
+        )
+    )
+    assert findings[0].cause is Cause.APPLICATION
+    assert findings[0].because == f"10 of {recorded + 10:,} datagrams were lost"
+
+
 def test_packets_resent_in_vain_because_the_path_reorders_are_the_paths() -> None:
     vain = {"retransmits": 100, "spurious": 71}
     path = PathEvidence(flight=LINE, displaced_packets=300)

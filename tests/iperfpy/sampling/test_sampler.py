@@ -65,6 +65,18 @@ def test_ticks_and_totals_do_not_affect_each_other() -> None:
     assert sampler.total(8_000_000).end_us == 3_000_000
 
 
+def test_a_total_begins_when_its_stream_could_carry_something() -> None:
+    channel = Channel()
+    sampler = sampler_of(channel)
+    channel.advance(bytes=1000)
+    whole = sampler.total(9_000_000, 7_000_000)
+    assert (whole.start_us, whole.end_us, whole.bytes) == (2_000_000, 4_000_000, 1000)
+    assert whole.bits_per_second == 4000
+    assert sampler.total(9_000_000, 4_000_000).start_us == 0
+    assert sampler.total(9_000_000, 12_000_000).start_us == 4_000_000
+    assert sampler.tick(9_000_000).start_us == 0
+
+
 def test_time_and_totals_restart_after_the_omitted_period() -> None:
     # The RTT of the omitted period must not be the maximum of the whole.
     channel = Channel(rtt_us=900)

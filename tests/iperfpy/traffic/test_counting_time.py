@@ -120,6 +120,47 @@ async def test_a_receiver_never_ends_before_its_last_tick() -> None:
     assert time.ended_us == 5_000_000
 
 
+@pytest.mark.parametrize(
+    ("heard_us", "ticked_us", "until_us"),
+    [
+        (9_800_000, 9_000_000, 10_000_000),
+        (10_200_000, 9_000_000, 10_200_000),
+        (9_800_000, 10_100_000, 10_100_000),
+        (10_500_000, 9_000_000, 10_400_000),
+    ],
+)
+async def test_beside_streams_that_it_sends_a_receiver_ends_with_its_last_data(
+    heard_us: int, ticked_us: int, until_us: int
+) -> None:
+    """But not before the planned time, nor before its last tick."""
+    _, progress = quiet_since(heard_us)
+    time = time_of(Role.CLIENT, only_receives=False, direction=Direction.BIDIRECTIONAL)
+    time.ticked_us = ticked_us
+    time.end(10_400_000, progress, 1000)
+    assert (time.ended_us, time.received_until_us) == (10_400_000, until_us)
+
+
+async def test_without_a_duration_all_streams_end_together() -> None:
+    _, progress = quiet_since(300_000)
+    both = {"direction": Direction.BIDIRECTIONAL, "duration_us": 0, "total_bytes": 1000}
+    time = time_of(Role.CLIENT, only_receives=False, **both)
+    time.end(400_000, progress, 1000)
+    assert time.received_until_us is None
+
+
+def test_the_first_data_is_awaited_until_the_planned_end() -> None:
+    """Between 1 and 2 s, if this end knows the planned end."""
+    reverse = {"direction": Direction.REVERSE}
+    knows = time_of(Role.CLIENT, only_receives=True, duration_us=1_500_000, **reverse)
+    assert knows.first_data_limit_us(0) == 1_500_000
+    assert knows.first_data_limit_us(900_000) == 1_000_000
+    omits = time_of(Role.CLIENT, only_receives=True, duration_us=1_500_000, omit_us=SECOND_US, **reverse)
+    assert omits.first_data_limit_us(0) == 2_000_000
+    assert omits.first_data_limit_us(700_000) == 1_800_000
+    amount = {"duration_us": 0, "total_bytes": 1000}
+    assert time_of(Role.SERVER, only_receives=True, **amount).first_data_limit_us(0) == 2_000_000
+
+
 async def test_only_a_server_that_receives_for_a_duration_stops_by_its_clock() -> None:
     assert time_of(Role.SERVER, only_receives=True).stops_us == 10 * SECOND_US
     assert time_of(Role.CLIENT, only_receives=False).stops_us is None
