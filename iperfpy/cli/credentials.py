@@ -26,7 +26,7 @@ def credentials_of(user: str | None, key_path: str | None, *, pkcs1: bool) -> Cr
     or from a prompt on the terminal. Raises `SettingsError`."""
     if not user or not key_path:
         raise SettingsError("a password needs both --username and --rsa-public-key-path")
-    # The key is read before the prompt: a user types no a password for a key that cannot be used.
+    # The key is read before the prompt: no user types a password for a key that cannot be used.
     _require_cryptography()
     pem = _read(key_path, public_key)
     password = os.environ.get(PASSWORD_VARIABLE)

@@ -193,7 +193,7 @@ async def test_datagrams_that_do_not_get_through_are_a_result(monkeypatch: pytes
     validated(report)
 
 
-@pytest.mark.parametrize("transports", [{UDP, TCP}, {TCP, KCP}], ids=["all", "all-with-data"])
+@pytest.mark.parametrize("transports", [{UDP, TCP}, {TCP, KCP}], ids=["udp-tcp", "tcp-kcp"])
 async def test_a_diagnosis_without_a_figure_is_an_error(
     monkeypatch: pytest.MonkeyPatch, transports: set[str]
 ) -> None:
@@ -202,7 +202,7 @@ async def test_a_diagnosis_without_a_figure_is_an_error(
     with local_server() as server:
         check = check_of(server)
         await check.run()
-    assert len(plans) < path_check.MOST_SILENT + 1
+    assert len(plans) <= path_check.MOST_SILENT
     assert check.error is late
     report = check.report()
     assert (report.error, report.directions) == ("no answer within 5 s", ())

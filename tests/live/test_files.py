@@ -54,7 +54,7 @@ async def test_a_client_sends_a_file(sent: Path, tmp_path: Path, options: dict[s
 @pytest.mark.parametrize(
     "end",
     [{"duration_us": 600_000_000}, {"duration_us": 0}, {"total_bytes": 2 * len(CONTENT)}],
-    ids=["time", "interrupt", "amount"],
+    ids=["time", "no planned end", "amount"],
 )
 async def test_the_end_of_the_file_of_a_server_ends_the_test(
     name: str, end: dict[str, int], sent: Path, tmp_path: Path

@@ -1,4 +1,4 @@
-"""Files that a command line names: no two outputs have one file, and no output has one that is read."""
+"""Two outputs never share a file, and no output overwrites an input."""
 
 from __future__ import annotations
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,19 +13,11 @@ from iperfpy.protocols.datagrams.address_proof import (
     Prover,
     Verifier,
     split_last,
-    tag_of,
 )
-from iperfpy.protocols.datagrams.batch import DatagramBatch
+from tests.protocols.datagrams.openings import CONV, HERE, OPENING, TAG
+from tests.protocols.kcp.ends import batch
 
-CONV = 0xDEADBEEF
-TAG = struct.pack("<I", tag_of(CONV))
-OPENING = TAG + bytes(6)
-HERE: Addresses = (("192.0.2.1", 5000), ("192.0.2.9", 5201))
 THERE: Addresses = (("192.0.2.2", 5000), ("192.0.2.9", 5201))
-
-
-def batch(*datagrams: bytes) -> DatagramBatch:
-    return DatagramBatch.of(np.frombuffer(b"".join(datagrams), np.uint8), len(datagrams[0]))
 
 
 def test_a_proof_is_the_challenge_returned_and_counts_once() -> None:

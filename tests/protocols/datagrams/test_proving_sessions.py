@@ -8,35 +8,25 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 
 from iperfpy.protocols.contract import SocketAddress, Stream
 from iperfpy.protocols.datagrams.address_proof import (
     PROOF_BYTES,
-    Addresses,
     Prover,
     Verifier,
-    tag_of,
 )
-from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, ConnectedPath, open_path
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort
 from iperfpy.protocols.datagrams.server_session import ServerSession
 from iperfpy.protocols.errors import StreamPeerError
-from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
+from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer, until
+from tests.protocols.datagrams.openings import CONV, HERE, OPENING, TAG
+from tests.protocols.kcp.ends import batch
 
 pytestmark = pytest.mark.live
 
-CONV = 0xDEADBEEF
-TAG = struct.pack("<I", tag_of(CONV))
-OPENING = TAG + bytes(6)
-HERE: Addresses = (("192.0.2.1", 5000), ("192.0.2.9", 5201))
 PROVES, DOES_NOT = ClientEnd("127.0.0.1", proves=True), ClientEnd("127.0.0.1")
-
-
-def batch(*datagrams: bytes) -> DatagramBatch:
-    return DatagramBatch.of(np.frombuffer(b"".join(datagrams), np.uint8), len(datagrams[0]))
 
 
 @pytest.fixture
@@ -89,7 +79,7 @@ async def test_a_stream_opens_by_its_proof_from_any_host(shared: SharedPort, sen
     session = future.result()
     assert session.remote_address == senders[2].address
     session.send(batch(b"data"))
-    assert await senders[2].ask() == [b"data"]
+    assert await senders[2].ask(expected=1) == [b"data"]
 
 
 async def test_without_a_proof_a_stream_does_not_open(shared: SharedPort, senders: list[Sender]) -> None:
@@ -128,7 +118,7 @@ async def test_challenges_and_data_leave_from_the_address_that_the_client_called
         received: list[bytes] = []
         path.set_receiver(lambda batch: received.extend(bytes(each) for each in batch), lambda: None)
         session.send(batch(b"data"))
-        await until_count(received, 1)
+        await until(lambda: bool(received))
     path.close()
     shared.close()
 
@@ -176,7 +166,7 @@ async def test_a_session_moves_with_its_socket_when_a_new_address_is_proven(
     (challenge,) = await senders[1].ask(data, expected=1)
     assert received == []  # not even data is taken from an address that is not proven
     session.send(batch(b"one"))
-    assert await senders[0].ask() == [b"one"]
+    assert await senders[0].ask(expected=1) == [b"one"]
     await senders[1].ask(challenge)
     session.send(batch(b"two"))
     assert await senders[1].ask(data) == [b"two"]
@@ -209,7 +199,7 @@ async def test_an_opaque_session_gets_all_datagrams_of_its_proven_address(
     assert await sender.ask(*opaque, OPENING, *opaque) == []
     assert received == opaque * 2
     session.send(batch(b"data"))
-    assert await sender.ask() == [b"data"]
+    assert await sender.ask(expected=1) == [b"data"]
 
 
 async def test_two_opaque_sessions_of_one_address_cannot_be_told_apart(
@@ -313,15 +303,10 @@ async def test_a_path_proves_its_address_and_passes_on_only_the_transports_datag
         for datagram in (b"a" * 30, Verifier(CONV).challenge(HERE), OPENING, b"b" * 30):
             session.send(batch(datagram))
         session.send(batch(b"c" * 30, b"c" * 30, Verifier(CONV).challenge(HERE)))
-        await until_count(received, 4)
+        async with asyncio.timeout(5):
+            await until(lambda: len(received) >= 4)
         assert received == [b"a" * 30, b"b" * 30, b"c" * 30, b"c" * 30]
         path.close()
-
-
-async def until_count(received: list[bytes], count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(received) < count:  # noqa: ASYNC110 - the list has no event to wait for
-            await asyncio.sleep(0.002)
 
 
 async def test_openings_that_are_refused_are_an_error() -> None:
@@ -345,5 +330,6 @@ async def test_a_session_waits_for_its_receiver_after_a_proof(
     await senders[0].ask(challenge, data)
     received: list[bytes] = []
     future.result().set_receiver(lambda batch: received.extend(bytes(each) for each in batch), lambda: None)
-    await until_count(received, 1)
+    async with asyncio.timeout(5):
+        await until(lambda: bool(received))
     assert received == [data]

@@ -288,8 +288,11 @@ async def test_a_closed_port_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("length", "opens"), [(0, True), (1, True), (4, True), (8, True), (PROOF_BYTES, False), (1400, False)]
 )
-def test_a_stock_stream_is_opened_by_what_no_other_stream_sends(length: int, opens: bool) -> None:
+def test_a_stock_stream_is_opened_by_a_short_datagram(length: int, opens: bool) -> None:
     assert association.is_stock_call(bytes(length)) is opens
+
+
+def test_no_other_stream_begins_like_a_stock_stream() -> None:
     others = (PROOF_BYTES, ECHO_BYTES, UdpSettings().header_bytes, HEADER_BYTES)
     assert not any(association.is_stock_call(bytes(shortest)) for shortest in others)
 

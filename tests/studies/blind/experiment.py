@@ -110,8 +110,8 @@ class Experiment:
         )
 
     def mtu(self) -> int | None:
-        """The longest packet that passes, by flights of all sizes, as KCP's search has them: one whose
-        shorter packet came back says something about the longer ones."""
+        """Find the longest packet that passes. Each flight sends all sizes; a longer packet counts as lost
+        only if a shorter one of the same flight came back."""
         longest, strikes = 0, 0
         for _ in range(MOST_FLIGHTS):
             flight = {size: self.echoes(0.1, 10.0, size - HEADERS) for size in reversed(SIZES)}
