@@ -18,6 +18,7 @@ def test_a_regular_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
         read_whole(path, 4)
 
 
+@pytest.mark.linux
 def test_a_device_or_a_named_pipe_is_refused(tmp_path: Path) -> None:
     """A read of the pipe would wait for a writer."""
     pipe = tmp_path / "pipe"

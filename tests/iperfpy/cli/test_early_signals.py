@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.live
+
 PROGRAM = """
 import os, runpy, sys
 

@@ -102,6 +102,7 @@ def test_a_run_of_the_lab_that_is_refused_leaves_its_files(
     assert "content" not in (here / "x").read_text()
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "words",
     [

@@ -194,16 +194,26 @@ def test_a_document_names_every_option_of_a_test() -> None:
 KCP = TABLE.partition("\n## KCP's options\n")[2].partition("\n## ")[0]
 
 
+BY_ITSELF = {
+    "--kcp-mtu": "as the path carries",
+    "-w": "by the window",
+    **dict.fromkeys(("--kcp-nodelay", "--kcp-interval", "--kcp-resend", "--kcp-nc"), "by the mode"),
+}
+"""Options whose default is no value of their own -> the words of the table about it."""
+
+
 def test_the_table_of_kcp_has_its_options_and_their_defaults() -> None:
     rows = re.findall(r"^\| `(-[\w-]+)[^|]*\| [^|]* \| ([^|]*) \| ([^|]*) \|$", KCP, re.MULTILINE)
-    words = {False: ("off",), None: ("by the mode", "by the window", "as the path carries")}
     for column, name in enumerate(("kcp", "kcp-bbr"), start=1):
         kind = transports()[name].settings
         defaults = {one.flags("kcp")[0]: getattr(kind(), one.name) for one in setting_fields(kind)}
         told = {row[0]: row[column] for row in rows if row[column] != "-"}
         assert told.keys() == defaults.keys() - ENVELOPE
         for flag, text in told.items():
-            assert text in words.get(defaults[flag], (str(defaults[flag]),))
+            default = defaults[flag]
+            assert text == (
+                BY_ITSELF[flag] if default is None else "off" if default is False else str(default)
+            )
 
 
 def test_the_table_of_modes_is_that_of_kcp() -> None:

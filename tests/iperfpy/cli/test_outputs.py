@@ -260,6 +260,7 @@ def test_a_run_that_cannot_be_saved_fails_and_loses_nothing_else(
     assert outputs.failed
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("place", ["a file", "/proc/x/y", "/dev/full", "an index"])
 def test_a_folder_that_takes_no_run_is_told_before_the_test(place: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs"

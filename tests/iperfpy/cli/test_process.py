@@ -175,7 +175,8 @@ def test_a_log_file_that_was_removed_is_made_anew_or_standard_output_takes_its_p
     assert f"the log file {folder}/log can no longer be written: No such file or directory" in errors
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.live
+@pytest.mark.linux
 @pytest.mark.parametrize("flags", [["-J"], ["--json-stream"], []])
 def test_a_test_with_a_full_log_file_has_its_result_on_standard_output(
     flags: list[str], tmp_path: Path
@@ -221,6 +222,7 @@ def test_an_unwritable_pid_file_is_a_start_error(tmp_path: Path) -> None:
         raise AssertionError("there is no such folder")
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "{pipe}"])
 def test_a_pid_file_is_a_regular_file(path: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -59,8 +59,8 @@ def test_the_rate_is_within_three_per_cent(name: str) -> None:
     assert diagnosis.capacity_error_bits_per_s is not None
 
 
-def found(path: Path, cause: Cause) -> dict[str, Any]:
-    findings = conclusions.conclude(synthetic.direction(path)).findings
+def found(path: Path, cause: Cause, seed: int = 1) -> dict[str, Any]:
+    findings = conclusions.conclude(synthetic.direction(path, seed)).findings
     (finding,) = [finding for finding in findings if finding.cause is cause]
     assert finding.sentence
     return dict(finding.evidence)
@@ -71,6 +71,13 @@ def test_a_policer_has_its_rate_and_burst() -> None:
     evidence = found(path, Cause.POLICER)
     assert evidence["rate_bits_per_s"] == pytest.approx(path.police, rel=0.02)
     assert evidence["burst_bytes"] == pytest.approx(path.bucket, rel=0.2)
+
+
+@pytest.mark.parametrize(("mean_burst", "seed"), [(10.0, 1), (4.0, 4)])
+def test_bursts_of_losses_in_one_stretch_make_no_deeper_bucket(mean_burst: float, seed: int) -> None:
+    """They put the onset of its overload later than it is: by a tenth of the bucket in these two."""
+    path = replace(PATHS["policer"][0], loss=0.02, mean_burst=mean_burst)
+    assert found(path, Cause.POLICER, seed)["burst_bytes"] == pytest.approx(path.bucket, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["queue", "noise+queue", "jitter+queue"])

@@ -91,6 +91,7 @@ with early_signals.EarlySignals():
 """
 
 
+@pytest.mark.live
 def test_a_later_signal_ends_the_process() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LATER], capture_output=True, text=True, timeout=60, check=False

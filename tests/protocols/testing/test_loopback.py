@@ -11,6 +11,8 @@ from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.testing import loopback
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
+pytestmark = pytest.mark.live
+
 
 def test_a_number_that_is_taken_over_udp_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[socket.socket] = []
