@@ -12,6 +12,8 @@ from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.registry import transport
 from iperfpy.protocols.testing.loopback import BlockLoad, bytes_of, loopback_pairs, until
 
+pytestmark = pytest.mark.live
+
 STREAMS = 24
 WAYS = [reverse for _ in range(STREAMS // 2) for reverse in (False, True)]
 

@@ -196,6 +196,7 @@ async def test_nothing_can_be_sent_on_a_closed_connection(pair: Pair) -> None:
     assert not pair.connection.can(Send.TEST_END)
 
 
+@pytest.mark.live
 def test_a_reset_that_arrived_together_with_data_ends_the_test_at_once() -> None:
     """uvloop calls a reader of its own once in that case, so that a peer that is gone keeps its place."""
 

@@ -19,6 +19,8 @@ from iperfpy.protocols.datagrams.server_session import ServerSession
 from iperfpy.protocols.errors import StreamPeerError, TransportError
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(params=["IPv4", "IPv6", "both", "any"])
 async def shared(request: pytest.FixtureRequest) -> AsyncIterator[SharedPort]:

@@ -46,6 +46,7 @@ async def pair() -> AsyncIterator[tuple[TcpChannel, socket.socket]]:
 # ---------------------------------------------------------------------- options
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "settings",
     [
@@ -61,6 +62,7 @@ async def test_every_method_of_sending_and_receiving_counts_exactly(settings: Tc
             await pair.carry(3_000_001, BlockLoad(3_000_001, 70_000))
 
 
+@pytest.mark.live
 def test_settings_are_applied_to_the_socket() -> None:
     with socket.socket() as sock:
         tuning.before_connect(sock, TcpSettings(window=100_000, nodelay=True, mss=600, congestion="cubic"))
@@ -70,12 +72,14 @@ def test_settings_are_applied_to_the_socket() -> None:
         assert tcp_info.congestion_control_of(sock) == "cubic"
 
 
+@pytest.mark.live
 async def test_an_unknown_congestion_control_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"'nonsense' is not available here \(available: .*cubic"):
         async with loopback_pairs(Tcp(), TcpSettings(congestion="nonsense"), False):
             pass
 
 
+@pytest.mark.live
 def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as sock:
         tuning.after_accept(sock, TcpSettings(congestion="nonsense"))
@@ -83,6 +87,7 @@ def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptur
     assert re.search(rf"'nonsense' is not available here .*; using {default}", caplog.text)
 
 
+@pytest.mark.live
 def test_a_buffer_that_the_kernel_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stingy(socket.socket):
         def setsockopt(self, *arguments: object) -> None:
@@ -123,6 +128,7 @@ def test_invalid_values_of_a_peer_are_errors(received: dict[str, object]) -> Non
 # ---------------------------------------------------------------------- counts
 
 
+@pytest.mark.live
 async def test_bytes_are_counted_when_they_leave_the_queue() -> None:
     async with pair() as (channel, peer):
         load = BlockLoad(0, 128 * 1024)
@@ -139,6 +145,7 @@ async def test_bytes_are_counted_when_they_leave_the_queue() -> None:
             await sending
 
 
+@pytest.mark.live
 async def test_a_block_longer_than_all_buffers_is_counted_while_it_leaves() -> None:
     async with pair() as (channel, peer):
         sending = asyncio.create_task(channel.send(BlockLoad(2_000_000, 2_000_000)))
@@ -157,6 +164,7 @@ async def test_a_block_longer_than_all_buffers_is_counted_while_it_leaves() -> N
         assert bytes_of(channel) == 2_000_000
 
 
+@pytest.mark.live
 async def test_figures_are_none_without_tcp_info(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_info, "read", lambda sock: tcp_info.TcpInfo())
     async with loopback_pairs(Tcp(), TcpSettings(), False) as (pair,):
@@ -167,6 +175,7 @@ async def test_figures_are_none_without_tcp_info(monkeypatch: pytest.MonkeyPatch
         assert set(record.values()) == {None}
 
 
+@pytest.mark.live
 async def test_the_congestion_control_is_reported() -> None:
     async with loopback_pairs(Tcp(), TcpSettings(congestion="reno"), False, True) as pairs:
         assert [pair.sender.counters()["congestion"] for pair in pairs] == ["reno", "reno"]
@@ -175,6 +184,7 @@ async def test_the_congestion_control_is_reported() -> None:
 # ---------------------------------------------------------------------- ends
 
 
+@pytest.mark.live
 async def test_drain_waits_for_the_peer() -> None:
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(60_000, 60_000))
@@ -188,6 +198,7 @@ async def test_drain_waits_for_the_peer() -> None:
         assert bytes_of(channel) == 60_000
 
 
+@pytest.mark.live
 async def test_draining_towards_a_dead_peer_is_an_error() -> None:
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(60_000, 60_000))
@@ -196,6 +207,7 @@ async def test_draining_towards_a_dead_peer_is_an_error() -> None:
             await channel.drain()
 
 
+@pytest.mark.live
 async def test_close_discards_the_send_queue() -> None:
     """A reset discards the queue, so that no old data delays the next test."""
     async with pair() as (channel, peer):
@@ -217,6 +229,7 @@ def _received_before_reset(peer: socket.socket) -> int:
     raise AssertionError("the connection ended without a reset")
 
 
+@pytest.mark.live
 async def test_closing_after_draining_does_not_reset() -> None:
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(2000, 2000))
@@ -226,6 +239,7 @@ async def test_closing_after_draining_does_not_reset() -> None:
         assert peer.recv(1) == b""
 
 
+@pytest.mark.live
 async def test_receive_ends_when_the_peer_resets() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(listener.getsockname())
@@ -239,6 +253,7 @@ async def test_receive_ends_when_the_peer_resets() -> None:
     await channel.close()
 
 
+@pytest.mark.live
 async def test_a_peer_that_resets_before_the_channel_exists_is_an_error() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(listener.getsockname())
@@ -251,6 +266,7 @@ async def test_a_peer_that_resets_before_the_channel_exists_is_an_error() -> Non
         TcpChannel(client, TcpSettings(), sends=True)
 
 
+@pytest.mark.live
 def test_the_declaration_imports_no_slow_module() -> None:
     script = (
         "import sys, iperfpy.protocols.tcp; "

@@ -84,6 +84,7 @@ def test_other_systems_give_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         assert tcp_info.read(sock) == tcp_info.TcpInfo()
 
 
+@pytest.mark.live
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="TCP_INFO is Linux's here")
 def test_this_kernel_fills_the_structure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
