@@ -253,7 +253,6 @@ class KcpChannel(Channel):
         if self.engine.withdrawn:
             return None
         self._size.waiting = load
-        self.engine.limits.load_begins(clock.now_us())
         self._sent = asyncio.get_running_loop().create_future()
         self._rounds.begin_sending(self)
         self._rounds.soon(self)  # all streams of a test begin in one turn: each then knows its share
@@ -326,9 +325,11 @@ class KcpChannel(Channel):
         try:
             if self._outlet.unsent and not self._outlet.emit():
                 return
+            now_us = clock.now_us()
             if (load := self._size.released()) is not None:
+                self.engine.limits.load_begins(now_us)
                 self._feeder.begin(load)
-            more = self._feeder.feed(clock.now_us(), self._rounds.share_bytes)
+            more = self._feeder.feed(now_us, self._rounds.share_bytes)
             if self._feeder.ended and self._size.waiting is None:
                 self._rounds.end_sending(self)
                 self._finish(self._sent)

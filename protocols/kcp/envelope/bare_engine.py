@@ -20,7 +20,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, EnvelopedEngine
-from iperfpy.protocols.kcp.envelope.fec import Fec
+from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec, Fec
 from iperfpy.protocols.kcp.envelope.fec_header import DATA, OUT_OF_BAND
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, PROBE, PUSH
@@ -42,6 +42,22 @@ def has_fec_type(datagram: bytes) -> bool:
     """True if a decrypted datagram has kcp-go's header of forward error correction."""
     kind = int.from_bytes(datagram[_TYPE_OFFSET : _TYPE_OFFSET + 2], "little")
     return DATA <= kind <= OUT_OF_BAND
+
+
+def _unfit(fec: Fec) -> str:
+    """The sentence about datagrams that contradict the sets of --kcp-fec."""
+    unusable, found = counted(fec.counts.unusable, "datagram"), fec.found
+    if found is None:
+        return (
+            f"{unusable} of forward error correction did not fit --kcp-fec: the peer has another setting, and"
+            " its losses are not restored"
+        )
+    if found == fec.geometry:
+        # Damaged or forged ones: all of late fit again.
+        return f"dropped {unusable} that did not fit the sets of --kcp-fec"
+    auto = "auto:" if isinstance(fec, AdaptiveFec) else ""
+    sets = f"{found.data}:{found.parity}"
+    return f"the peer has sets of {sets}, which were found after {unusable}; give --kcp-fec {auto}{sets}"
 
 
 class BareEngine(EnvelopedEngine):
@@ -72,12 +88,11 @@ class BareEngine(EnvelopedEngine):
 
     def warnings(self) -> tuple[str, ...]:
         said, fec = list(super().warnings()), self._fec
-        if fec is not None and fec.counts.unusable:
-            said.append(
-                f"{counted(fec.counts.unusable, 'datagram')} of forward error correction did not fit"
-                " --kcp-fec: the peer has another setting, and its losses are not restored"
-            )
-        elif fec is not None and self._heard and not fec.counts.data_received:
+        if fec is None:
+            return tuple(said)
+        if fec.counts.unusable:
+            said.append(_unfit(fec))
+        elif self._heard and not fec.counts.data_received:
             said.append("the peer sends without forward error correction: its losses are not restored")
         return tuple(said)
 

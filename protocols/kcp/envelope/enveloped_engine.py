@@ -56,7 +56,7 @@ class EnvelopedEngine:
     def _flow(self, now_us: int) -> Flow:
         """The engine's knowledge of its stream."""
         engine = self._engine
-        held, delivery = engine.limits.until(now_us), engine.delivery
+        held, delivery = engine.limits.of_load(now_us), engine.delivery
         return Flow(
             rtt_us=delivery.mean_rtt.value_us,
             application_us=held[SenderLimit.APPLICATION],

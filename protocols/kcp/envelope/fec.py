@@ -25,12 +25,14 @@ class Fec:
     Attributes
     ----------
     counts : of both directions
+    geometry : of the user's setting; None: the peer's datagrams tell theirs
     """
 
+    geometry: Geometry | None
     header_bytes = HEADER_BYTES
 
     def __init__(self, geometry: Geometry, *, follows: bool = False) -> None:
-        self.counts = FecCounts()
+        self.counts, self.geometry = FecCounts(), geometry
         self._encoder = FecEncoder(geometry, self.counts)
         self._decoder = FecDecoder(geometry, self.counts, follows=follows)
 
@@ -41,6 +43,11 @@ class Fec:
     def open(self, batch: DatagramBatch, now_us: int) -> Opened:
         """The KCP datagrams of a batch, and those that were restored."""
         return self._decoder.open(batch, now_us)
+
+    @property
+    def found(self) -> Geometry | None:
+        """The geometry of a peer that contradicts `geometry`, once it is found; else None."""
+        return self._decoder.found
 
     def figures(self) -> dict[str, Value]:
         """The counters by metric key."""
@@ -72,7 +79,7 @@ class AdaptiveFec(Fec):
     """
 
     def __init__(self, frame: Geometry | None = None, *, follows: bool = False) -> None:
-        self.counts = FecCounts()
+        self.counts, self.geometry = FecCounts(), frame
         self._frame, self._control = frame, FecControl(frame)
         numbers = SelfDescribing()
         self._arrivals, self._log = Arrivals(numbers), SentLog(numbers)

@@ -9,7 +9,12 @@ retransmission costs one datagram for each one lost. For a stream whose applicat
 
 - a set has as many data datagrams as leave within `WAIT_SHARE` of a round trip, so that its parity comes well
   before a retransmission would;
-- it has the least parity that keeps the residual loss below `TARGET`, and no more parity than data.
+- it has the least parity that keeps the residual loss below `TARGET`; as much parity as data if none does;
+- it has no parity if that restores less than `LEAST_GAIN` of the data for each equal share of bytes added.
+
+With losses from about 23 % on in sets of 10, and from 3.2 % on in sets of one, the target is out of reach.
+Parity pays there all the same: 10:10 restores 33 of 100 datagrams at 40 % loss, 0.3 % for each per cent of
+bytes, three times as much per byte as 10:2 at 2 %.
 """
 
 from __future__ import annotations
@@ -25,6 +30,9 @@ TARGET = 0.001
 """Share of data datagrams that may stay lost. A retransmission holds up the messages of a round trip, 17 of
 them at 100 a second and 170 ms; with this share, they are 1.7 % of all at most."""
 OFF_BELOW, ON_ABOVE = TARGET / 2, TARGET
+LEAST_GAIN = 0.01
+"""Least share of the data that parity must restore, for each equal share of bytes that it adds; half of it
+once there is parity. To double the bytes of a stream, one of a hundred datagrams has to be restored."""
 STEER_US = 100_000
 DATA_STEPS = (1, 2, 3, 4, 6, 8, 10, 14, 20)
 """Data shards of a set."""
@@ -46,7 +54,7 @@ class Flow(NamedTuple):
 
     Attributes
     ----------
-    application_us, limited_us : time limited by the application, and by anything
+    application_us, limited_us : time limited by the application, and by anything, since the load began
     segments : data segments sent for the first time
     overtaken : those of them that a later one overtook, as far as acknowledgements show it
     lost : transmissions given up for lost
@@ -72,6 +80,12 @@ def least_parity(data: int, loss: float) -> int:
     """The least parity of so many data datagrams that reaches `TARGET`; as much as data if none does."""
     fits = (parity for parity in range(1, data) if residual(Geometry(data, parity), loss) <= TARGET)
     return next(fits, data)
+
+
+def gain(geometry: Geometry, loss: float) -> float:
+    """The share of data datagrams that parity restores, for each equal share of bytes that it adds, if all
+    datagrams are equally long."""
+    return (loss - residual(geometry, loss)) * geometry.data / geometry.parity
 
 
 class FecControl:
@@ -119,7 +133,7 @@ class FecControl:
         """Average the limits of the sender and the distance of datagrams."""
         before, weight = self._flow, 1.0 - exp(-elapsed_us / AVERAGE_US)
         limited_us = flow.limited_us - before.limited_us
-        # Before the first data, the stream waits for its test.
+        # Before the first data, the stream waits for its test. The times begin anew with the load.
         if limited_us > 0 and flow.segments > before.segments:
             busy = 1.0 - (flow.application_us - before.application_us) / limited_us
             self._busy = busy if self._busy is None else self._busy + weight * (busy - self._busy)
@@ -151,9 +165,20 @@ class FecControl:
         if self._frame is not None:
             parity = min(parity, self._frame.parity)
         geometry = Geometry(data, parity)
-        left = residual(geometry, loss)
-        words = f"the path loses {100 * loss:.2g} %, of which {100 * left:.2g} % stay lost"
-        return geometry, words if left <= TARGET else f"{words}; more parity would cost more than it brings"
+        brings = gain(geometry, loss)
+        if brings < (LEAST_GAIN / 2 if self.geometry.parity else LEAST_GAIN):
+            return off, (
+                f"parity would restore {brings:.3f} % of the datagrams for each per cent of bytes added, and"
+                f" is used from {LEAST_GAIN:g} % on"
+            )
+        lost, left = f"the path loses {100 * loss:.2g} %", 100 * residual(geometry, loss)
+        if left <= 100 * TARGET:
+            return geometry, f"{lost}, and {left:.2g} % stay lost"
+        most = "as much parity as data" if parity == data else "the parity of the peer's sets"
+        return geometry, (
+            f"{lost}, and the target of {100 * TARGET:g} % cannot be met with at most {most}:"
+            f" {left:.2g} % are left"
+        )
 
     def _data(self, rtt_us: float) -> int:
         """As many data datagrams as leave within the time that a set may take."""

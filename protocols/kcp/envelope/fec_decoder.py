@@ -80,12 +80,13 @@ class FecDecoder:
     Attributes
     ----------
     held_bytes : of the shards kept, at most `MOST_BYTES`
+    found : the geometry of the peer that was found, which holds; None if none was, or datagrams contradict it
     report : the newest report of the peer, not taken yet
     """
 
     __slots__ = (
         "_arena", "_arrivals", "_counts", "_follows", "_numbering", "_ready", "_search", "_sets",
-        "_worked_bytes", "held_bytes", "report",
+        "_worked_bytes", "found", "held_bytes", "report",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class FecDecoder:
         self._ready: dict[int, _Set] = {}  # those that can be restored
         self._worked_bytes = 0  # of the shards from which `open` restored others
         self.held_bytes = 0
+        self.found: Geometry | None = None
         self.report: Report | None = None
 
     def open(self, batch: DatagramBatch, now_us: int) -> Opened:
@@ -176,7 +178,7 @@ class FecDecoder:
         if not self._follows or not isinstance(self._numbering, Consecutive):
             return False  # it was agreed on, or the numbers tell it: whatever contradicts it is garbage
         self._search = self._search or GeometrySearch()
-        found = self._search.add(seqids, is_data)
+        self.found = found = self._search.add(seqids, is_data)
         if found is None:
             return False
         self._search = None

@@ -6,8 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.simulator import Bulk, Path, Simulation, bdp_bytes
 from tests.studies.envelope.adaptive import STEP_LOSS, messages, step_rows
-from tests.studies.envelope.price import delays_ms, run
+from tests.studies.envelope.price import End, delays_ms, run
 
 
 @pytest.mark.slow
@@ -25,6 +27,49 @@ def test_bulk_data_has_no_parity_for_a_reason() -> None:
     assert figures["fec_parity_sent"] == 0
     assert figures["fec_geometry"] == "off"
     assert "bulk data" in figures["fec_reason"]
+
+
+class WaitingBulk(Bulk):
+    """Bulk data of a stream that was opened some time before its load, as a channel does it.
+
+    Parameters
+    ----------
+    load_us : time at which the load is there
+    opening_bytes : leave at once, to prove the peer's address
+    """
+
+    def __init__(self, engine: Engine, load_us: int, opening_bytes: int) -> None:
+        super().__init__(engine)
+        self._engine, self._load_us, self._opening_bytes = engine, load_us, opening_bytes
+        self._is_opened = self._has_load = False
+
+    def feed(self, now_us: int) -> int:
+        if now_us >= self._load_us:
+            if not self._has_load:
+                self._engine.limits.load_begins(now_us)
+                self._has_load = True
+            return super().feed(now_us)
+        if self._is_opened:
+            return 0
+        self._is_opened = True
+        self._engine.probe()
+        return self._engine.write(memoryview(bytes(self._opening_bytes)), now_us)
+
+    def due_us(self) -> int | None:
+        return None if self._has_load else self._load_us
+
+
+@pytest.mark.parametrize("opening_bytes", [0, 1])
+def test_bulk_data_has_no_parity_however_long_its_stream_waited(opening_bytes: int) -> None:
+    """The time between the handshake and the load is no limit by the application."""
+    sender, receiver = (End("kcp-bbr", "auto", push=False) for _ in range(2))
+    simulation = Simulation(seed=1)
+    path = Path(20e6, bdp_bytes(20e6, 40_000), 20_000.0, loss=0.05)
+    writer = WaitingBulk(sender.engine, 1_500_000, opening_bytes)
+    simulation.flow(sender, receiver, simulation.link(path), simulation.link(path), writer)
+    simulation.run(2_700_000)
+    assert sender.figures()["fec_data_sent"] > 1_000
+    assert sender.figures()["fec_parity_sent"] == 0
 
 
 @pytest.mark.slow

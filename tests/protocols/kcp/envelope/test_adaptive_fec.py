@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 
 from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec
 from iperfpy.protocols.kcp.envelope.fec_control import (
+    LEAST_GAIN,
     STEER_US,
     TARGET,
     FecControl,
     Flow,
+    gain,
     least_parity,
     residual,
 )
@@ -256,7 +259,7 @@ def test_messages_have_parity_by_the_loss(loss: float, least: int, most: int) ->
     control = steered(loss)
     assert control.geometry.data == 10
     assert least <= control.geometry.parity <= most
-    assert "of which" in control.reason
+    assert "stay lost" in control.reason
 
 
 @pytest.mark.parametrize(
@@ -268,6 +271,7 @@ def test_messages_have_parity_by_the_loss(loss: float, least: int, most: int) ->
         ({"loss": 0.05, "rtt_us": 0.0}, "round-trip time"),
         ({"loss": 0.05, "rtt_us": 3_000.0}, "a retransmission takes only 3 ms"),
         ({"loss": 0.05, "gap_us": 600_000, "seconds": 30}, "so far apart"),
+        ({"loss": 0.9}, "parity would restore 0.000 % of the datagrams for each per cent of bytes added"),
     ],
 )
 def test_parity_stays_off_for_a_reason(given: dict[str, Any], reason: str) -> None:
@@ -277,6 +281,49 @@ def test_parity_stays_off_for_a_reason(given: dict[str, Any], reason: str) -> No
     # The reason is the second half of the sentence at the end of the test.
     (sentence,) = fec_remark({"fec_reason": control.reason, "fec_parity_sent": 0})
     assert sentence.count(":") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "geometry", "left"),
+    [
+        ({"loss": 0.4}, (10, 10), 0.074),
+        ({"loss": 0.5}, (10, 10), 0.25),
+        ({"loss": 0.1, "gap_us": 100_000, "rtt_us": 100_000.0, "seconds": 200}, (1, 1), 0.01),
+    ],
+)
+def test_a_target_that_no_parity_meets_is_named_with_the_rest(
+    given: dict[str, Any], geometry: tuple[int, int], left: float
+) -> None:
+    """As much parity as data is used where it restores at least `LEAST_GAIN` for each share added."""
+    control = steered(**given)
+    assert control.geometry == geometry
+    assert gain(control.geometry, given["loss"]) > LEAST_GAIN
+    found = re.fullmatch(
+        r"the path loses \S+ %, and the target of 0\.1 % cannot be met with at most as much parity as data:"
+        r" (\S+) % are left",
+        control.reason,
+    )
+    assert found, control.reason
+    assert float(found[1]) / 100 == pytest.approx(left, rel=0.35)
+
+
+def test_parity_that_restores_too_little_for_its_bytes_is_off() -> None:
+    """A set of one datagram has as much parity as data, however little is lost."""
+    seldom: dict[str, Any] = {"gap_us": 100_000, "rtt_us": 100_000.0, "seconds": 400}
+    assert steered(0.02, **seldom).geometry == (1, 1)
+    control = steered(0.003, **seldom)
+    assert control.geometry.parity == 0
+    assert re.search(r"restore 0\.00\d+ % .* is used from 0\.01 % on", control.reason)
+
+
+def test_the_parity_of_a_peer_that_follows_no_other_sets_bounds_the_target() -> None:
+    control = FecControl(Geometry(8, 2))
+    for turn in range(1, 40):
+        now_us = turn * STEER_US
+        control.loss.add(200, 40)
+        control.steer(Flow(RTT_US, now_us, now_us, turn, 0, 0), turn * 10, now_us)
+    assert control.geometry == (8, 2)
+    assert "cannot be met with at most the parity of the peer's sets: 11 %" in control.reason
 
 
 def test_seldom_messages_have_small_sets() -> None:

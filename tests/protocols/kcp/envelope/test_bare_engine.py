@@ -249,12 +249,46 @@ def test_forward_error_correction_of_the_peer_is_named_to_an_end_without() -> No
 def test_another_geometry_of_the_peer_is_a_warning_and_data_arrives() -> None:
     sink = Sink()
     here, there = dialler(KcpSettings(fec="4:2"), sink), dialler(KcpSettings(fec="10:3"))
-    there._engine.write(memoryview(bytes(60_000)), 0)
+    there._engine.write(memoryview(bytes(20_000)), 0)
     there._engine.uncork()
     deliver(here, leaving(there, 0), 0)
     assert here.understands
     assert sink.data
     assert any("the peer has another setting" in text for text in here.warnings())
+
+
+@pytest.mark.parametrize(("own", "named"), [("10:3", "8:2"), ("auto:10:3", "auto:8:2")])
+def test_a_geometry_of_the_peer_that_was_found_is_named(own: str, named: str) -> None:
+    """Its losses are restored from then on. Until then, the warning has to say that they are not."""
+    sink = Sink()
+    here, there = dialler(KcpSettings(fec=own), sink), dialler(KcpSettings(fec="8:2"))
+    now_us, found = 0, list[str]()
+    for turn in range(400):
+        now_us += STEP_US
+        there._engine.write(memoryview(bytes(3_000)), now_us)
+        sent = leaving(there, now_us)
+        deliver(here, [one for one in sent if turn < 200 or RANDOM.random() >= 0.05], now_us)
+        deliver(there, leaving(here, now_us), now_us)
+        found += [text for text in here.warnings() if text not in found]
+    figures = here.figures()
+    assert figures["fec_recovered"]
+    assert "the peer has another setting" in found[0]
+    assert here.warnings() == (
+        f"the peer has sets of 8:2, which were found after {figures['fec_unusable']} datagrams;"
+        f" give --kcp-fec {named}",
+    )
+
+
+def test_a_garbled_datagram_of_a_peer_with_the_same_sets_is_no_other_setting() -> None:
+    here, there = dialler(KcpSettings(fec="10:3")), dialler(KcpSettings(fec="10:3"))
+    garbled = bytes([0, 0, 0, 0, 0xF2, 0]) + bytes(60)  # a data datagram's number with the type of parity
+    now_us = 0
+    for turn in range(200):
+        now_us += STEP_US
+        there._engine.write(memoryview(bytes(12_000)), now_us)
+        deliver(here, [*leaving(there, now_us), *([garbled] if turn == 20 else [])], now_us)
+        deliver(there, leaving(here, now_us), now_us)
+    assert here.warnings() == ("dropped 1 datagram that did not fit the sets of --kcp-fec",)
 
 
 def test_a_peer_without_forward_error_correction_is_a_warning_and_data_arrives() -> None:
