@@ -1,11 +1,11 @@
-"""The ciphers of KCP's envelope, by the names that kcptun gave them; imports no cipher.
+"""The ciphers of KCP's envelope, by the names that kcptun gave them; imports no cipher before a test.
 
 A cipher's key is the beginning of PBKDF2-HMAC-SHA1(secret, "kcp-go", 4096 rounds, 32 bytes), as in kcptun.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from typing import NamedTuple
 
 from iperfpy.protocols.errors import SettingsError
@@ -18,25 +18,52 @@ LEAST_SECRET = 8
 """Characters of the shortest secret."""
 
 
+class Feature(NamedTuple):
+    """A name that older versions of a package lack.
+
+    package : words for the package, and its least version that has the name
+    """
+
+    module: str
+    name: str
+    package: str
+
+    @property
+    def is_present(self) -> bool:
+        """True if the installed package has it."""
+        try:
+            found: object = import_module(self.module)
+            for part in self.name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError):
+            return False
+        return True
+
+
 class CryptKind(NamedTuple):
     """One cipher.
 
     key_bytes : 0: it needs no key
     added_bytes : bytes that it adds to each datagram
-    package : the package that it needs, empty: none
+    feature : of another package, that it needs; None: it needs none
     """
 
     key_bytes: int
     added_bytes: int
-    package: str = ""
+    feature: Feature | None = None
 
 
+_GCM = Feature(
+    "cryptography.hazmat.primitives.ciphers.aead", "AESGCM.encrypt_into", "cryptography 47 or later"
+)
+_CFB = Feature("cryptography.hazmat.decrepit.ciphers.modes", "CFB", "cryptography 47 or later")
+_SALSA = Feature("Crypto.Cipher.Salsa20", "new", "pycryptodome")
 KINDS = {
-    "aes-128-gcm": CryptKind(16, AEAD_BYTES, "cryptography"),
-    "aes": CryptKind(32, CHECKSUM_BYTES, "cryptography"),
-    "aes-192": CryptKind(24, CHECKSUM_BYTES, "cryptography"),
-    "aes-128": CryptKind(16, CHECKSUM_BYTES, "cryptography"),
-    "salsa20": CryptKind(32, CHECKSUM_BYTES, "Crypto"),
+    "aes-128-gcm": CryptKind(16, AEAD_BYTES, _GCM),
+    "aes": CryptKind(32, CHECKSUM_BYTES, _CFB),
+    "aes-192": CryptKind(24, CHECKSUM_BYTES, _CFB),
+    "aes-128": CryptKind(16, CHECKSUM_BYTES, _CFB),
+    "salsa20": CryptKind(32, CHECKSUM_BYTES, _SALSA),
     "xor": CryptKind(32, CHECKSUM_BYTES),
     "none": CryptKind(0, CHECKSUM_BYTES),
     "null": CryptKind(0, 0),
@@ -46,8 +73,11 @@ KINDS = {
 def check_secret(crypt: str, secret: bytes | None) -> None:
     """Raise `SettingsError` if this end lacks the cipher's package, or a usable secret."""
     kind = KINDS[crypt]
-    if kind.package and find_spec(kind.package) is None:
-        raise SettingsError(f"--kcp-crypt {crypt} needs the extra 'crypt': pip install 'iperfpy[crypt]'")
+    if kind.feature is not None and not kind.feature.is_present:
+        raise SettingsError(
+            f"--kcp-crypt {crypt} needs the extra 'crypt' ({kind.feature.package}):"
+            " pip install 'iperfpy[crypt]'"
+        )
     if not kind.key_bytes:
         return
     if secret is None:

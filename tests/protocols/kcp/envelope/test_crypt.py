@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
+import tomllib
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers import Cipher, aead, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +29,7 @@ from iperfpy.protocols.kcp.envelope.replays import MOST, Replays
 from iperfpy.protocols.kcp.settings import KcpSettings
 from tests.protocols.kcp.ends import batches, examples, seg
 
+ROOT = Path(__file__).parents[4]
 KCPTUN_SECRET = b"it's a secrect"
 KEY = "25d7d7bd51050742d8d791f2b653c6c8b2366b7e25a124cf7a2e12eaf4ffa444"
 IV = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
@@ -223,11 +227,41 @@ def test_a_missing_or_short_key_is_refused(crypt: str, secret: bytes | None, sen
         check_secret(crypt, secret)
 
 
-def test_a_cipher_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iperfpy.protocols.kcp.envelope.crypt_names.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"pip install 'iperfpy\[crypt\]'"):
-        check_secret("aes", b"long enough")
+@pytest.mark.parametrize(
+    ("crypt", "module", "package"),
+    [
+        ("aes", "cryptography.hazmat.decrepit.ciphers.modes", "cryptography 47 or later"),
+        ("aes-128-gcm", "cryptography.hazmat.primitives.ciphers.aead", "cryptography 47 or later"),
+        ("salsa20", "Crypto.Cipher.Salsa20", "pycryptodome"),
+    ],
+)
+def test_a_cipher_without_its_package_names_the_extra(
+    crypt: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before cryptography 47, the module of CFB does not exist."""
+    check_secret(crypt, b"long enough")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingsError, match=rf"'crypt' \({package}\): pip install 'iperfpy\[crypt\]'"):
+        check_secret(crypt, b"long enough")
     check_secret("none", None)
+
+
+def test_a_class_without_a_method_that_a_cipher_needs_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before cryptography 47, AESGCM encrypts into no memory of its caller."""
+    monkeypatch.setattr(aead, "AESGCM", type("AESGCM", (), {"encrypt": AESGCM.encrypt}))
+    with pytest.raises(SettingsError, match="cryptography 47 or later"):
+        check_secret("aes-128-gcm", b"long enough")
+
+
+def test_the_extra_installs_versions_with_the_features() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [word.replace(">=", " ") for word in project["optional-dependencies"]["crypt"]]
+    for kind in KINDS.values():
+        if kind.feature is not None:
+            words = kind.feature.package.removesuffix(" or later")
+            assert any(f"{one} ".startswith(f"{words} ") for one in needed)
 
 
 def test_the_size_of_datagrams_must_hold_the_headers() -> None:
