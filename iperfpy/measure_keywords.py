@@ -30,6 +30,7 @@ from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transport as transport_named
+from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
 from iperfpy.protocols.units import SECOND_US
 
@@ -259,6 +260,7 @@ def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -
     else:
         options = _server_options(keywords)
     check_server_options(options)
+    _check_secrets(options.secrets)
     return options
 
 
@@ -279,6 +281,15 @@ def _server_options(keywords: Mapping[str, Any]) -> ServerOptions:
         sockets=_socket_options(keywords),
         secrets=keywords.get("secrets", {}),
     )
+
+
+def _check_secrets(secrets: Mapping[str, bytes]) -> None:
+    """Raise `PlanError` if a server's secret is too short for every test: no client shall hear of it."""
+    for transport in transports().values() if secrets else ():
+        secret = secrets.get(transport.prefix)
+        if secret is not None and len(secret) < transport.least_secret_bytes:
+            least = transport.least_secret_bytes
+            raise PlanError(f"the {transport.secret} is too short: at least {least} bytes are needed")
 
 
 def _socket_options(keywords: Mapping[str, Any]) -> SocketOptions:

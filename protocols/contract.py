@@ -361,6 +361,8 @@ class Transport(ABC):
     """Noun phrase for a secret that the users of both ends share; empty: it has none. It never travels and is
     in no record, as settings are: `connect` and `accept` take it from their port. The flags are
     `--<prefix>-key` and `--<prefix>-key-file`."""
+    least_secret_bytes: ClassVar[int] = 0
+    """Length of the shortest secret. A server does not start with a shorter one."""
     bare_peer: ClassVar[str] = ""
     """Noun for programs of other authors that speak this protocol without a control connection ("KCP peer");
     empty: there are none. `connect` and `accept` then take streams that are `Stream.bare`: `accept` waits on
@@ -404,9 +406,15 @@ class Transport(ABC):
         Nagle's algorithm (RFC 896). Timers that belong to the protocol stay as they are."""
         return settings
 
+    def uses_secret(self, settings: Settings) -> bool:
+        """True if a test with these settings uses the secret. A user who gives one for another test gets an
+        error, because the test would not be protected."""
+        return bool(self.secret)
+
     def check_secret(self, settings: Settings, secret: bytes | None) -> None:
         """Raise `SettingsError` if this end cannot run such a test with that secret, or without one. Either
-        end calls it before a stream is opened."""
+        end calls it before a stream is opened. A server's sentence goes to the client, so that it must tell
+        nothing about the secret."""
         return
 
     def needed_features(self, settings: Settings) -> Mapping[str, str]:

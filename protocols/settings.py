@@ -43,7 +43,8 @@ class Option:
     empty); `wire_as_number` sends a boolean as 1, as iperf3 does for some of its flags.
     `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
     `at_server`: a server takes the flag as well, although it needs none. `hidden`: the help does not show the
-    flag, which is another spelling of one that it shows.
+    flag, which is another spelling of one that it shows. `left_out`: values of the same option of another
+    program that are no choices here; `left_out_because` is the reason.
     """
 
     help: str
@@ -58,6 +59,8 @@ class Option:
     at_server: bool = False
     hidden: bool = False
     metavar: str = ""
+    left_out: tuple[str, ...] = ()
+    left_out_because: str = ""
 
 
 def option(
@@ -75,6 +78,8 @@ def option(
     at_server: bool = False,
     hidden: bool = False,
     metavar: str = "",
+    left_out: Sequence[str] = (),
+    left_out_because: str = "",
 ) -> Any:
     """Declare a dataclass field that is also a flag. `default` None means "not set, the other end or
     the kernel decides"; the field's type then is `int | None` or `str | None`."""
@@ -91,6 +96,8 @@ def option(
         at_server,
         hidden,
         metavar,
+        tuple(left_out),
+        left_out_because,
     )
     return dataclasses.field(default=default, metadata={"option": declared})
 
@@ -165,7 +172,9 @@ class Setting:
                 shown = exact_size if self.option.unit == "bytes" else str
                 raise SettingsError(f"{self.name} must be {_range(low, high, shown)}, not {shown(value)}")
         elif choices and value not in choices:
-            raise SettingsError(f"{self.name} must be one of {', '.join(choices)}, not {value!r}")
+            left_out = self.option.left_out
+            reason = f"; {', '.join(left_out)} {self.option.left_out_because}" if value in left_out else ""
+            raise SettingsError(f"{self.name} must be one of {', '.join(choices)}, not {value!r}{reason}")
 
     def to_wire(self, value: object) -> object:
         """The JSON value for the peer."""

@@ -34,12 +34,14 @@ from iperfpy.cli.exit_status import (
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.named_files import check_options
 from iperfpy.cli.request import connection_of, picture_options, type_of_service
+from iperfpy.cli.secret_flags import secrets_of
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag
 from iperfpy.errors import IperfpyError, ParameterError, PlanError, StartError, system_reason
 from iperfpy.measure_keywords import client_options
 from iperfpy.options import ClientOptions, PictureOptions
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.registry import transports
 from iperfpy.report.csv_file import STDOUT, RowWriter, opened_csv
 from iperfpy.store.iperf3_document import INTERRUPTED
 
@@ -183,6 +185,7 @@ class ExperimentCommand(Generic[R]):
             _check_csv(values)
             check_options(command.params, values)
             host, connection = connection_of(values, words_of_host)
+            connection["secrets"] = secrets_of(values, transports())
             pictures = picture_options(values, plot=False)
             experiment = self.prepare(values, client_options(host, connection), type_of_service(values))
         except click.UsageError as error:

@@ -27,11 +27,17 @@ from typing import TYPE_CHECKING
 
 from iperfpy import __version__
 from iperfpy.runtime.early_signals import EarlySignals, signal_name
+from iperfpy.runtime.visible_arguments import hide_secrets
 
 if TYPE_CHECKING:
     from iperfpy.cli.commands import Subcommand
 
-# Few imports: signals are handled from the first line of `main` on.
+# Few imports: signals are handled and secrets are hidden from the first line of `main` on.
+
+VISIBLE_SECRET = (
+    "other users of this machine can see the key among the arguments of this program: give it in a file, or"
+    " in the environment"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,16 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     with EarlySignals() as signals:
         try:
-            return _run(words, signals)
+            return _run(words, signals, is_visible=not hide_secrets(words))
         except KeyboardInterrupt:
             return _interrupted(words, signals.number)
 
 
-def _run(words: list[str], signals: EarlySignals) -> int:
-    """Run the words with usable standard streams."""
+def _run(words: list[str], signals: EarlySignals, *, is_visible: bool) -> int:
+    """Run the words with usable standard streams. `is_visible`: other users can see a secret among them."""
     from iperfpy.cli import standard_streams
 
     standard_streams.prepare()
+    if is_visible:
+        from iperfpy.cli.exit_status import json_form, warn
+
+        warn(VISIBLE_SECRET, json_form(words))
     status = _explained(words, signals)
     standard_streams.settle_stderr()
     return status

@@ -13,7 +13,7 @@ from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.named_files import check_options
 from iperfpy.cli.parsed_options import ParsedOptions
-from iperfpy.cli.secret_flags import environment_secrets, secrets_of
+from iperfpy.cli.secret_flags import check_typed_secrets, secrets_of
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
 from iperfpy.errors import ParameterError, PlanError
 from iperfpy.measure_keywords import (
@@ -68,6 +68,7 @@ def request_of(parsed: ParsedOptions) -> Request:
             plan_of(parsed.transport, {**keywords, "file": parsed["file"]}),
             _client(parsed, keywords),
         )
+        check_typed_secrets(parsed.values, parsed.transports, [(parsed.transport, plan.settings)])
         warnings = _without_effect(parsed)
         return Request(output, process, plan=plan, client=client, warnings=warnings)
     except (PlanError, SettingsError) as error:
@@ -163,7 +164,6 @@ def connection_of(parsed: Values, words: str) -> tuple[str, ConnectionKeywords]:
         "credentials": _credentials(parsed),
         "device": host_device or device,
         "keepalive": parsed["keepalive"],
-        "secrets": environment_secrets(),
     }
 
 

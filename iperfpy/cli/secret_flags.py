@@ -1,28 +1,25 @@
 """Secrets that the users of both ends share, for transports that declare one (`Transport.secret`).
 
 A secret never becomes a setting, because settings travel to the peer and are recorded. It comes from a file,
-from the environment, or from the command line, where it is overwritten as soon as it is read: the system
-shows the arguments of a process to every user.
+from the environment, or from the command line, where the start of the program overwrites it
+(`runtime/visible_arguments.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iperfpy.cli.value_types import Flag, Parsed, named
-from iperfpy.protocols import registry
+from iperfpy.errors import guarding
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.settings import Settings
 from iperfpy.protocols.whole_file import read_whole
 
 MOST_KEY_BYTES = 1 << 16
 """Length of the longest file with a key."""
-_ARGUMENTS = (45, 46)
-"""Places of arg_start and arg_end among the fields of /proc/PID/stat behind the name (proc(5): 48 and 49)."""
 
 
 def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
@@ -45,7 +42,7 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
             Flag(
                 heading,
                 [_parameter("secret", prefix), f"--{prefix}-key"],
-                f"{secret}, as text; other users may see it for a moment",
+                f"{secret}, as text; other users may see it while the program starts",
                 transports=owners,
                 type=words,
                 metavar="TEXT",
@@ -75,38 +72,40 @@ def secrets_of(values: Mapping[str, Any], transports: Mapping[str, Transport]) -
     for prefix in _owners(transports):
         typed = values.get(_parameter("secret", prefix))
         path = values.get(_parameter("secret_file", prefix))
-        if typed is not None:
-            hide_argument(typed)
         if typed is not None and path is not None:
             raise SettingsError(f"--{prefix}-key and --{prefix}-key-file exclude each other")
         if path is not None:
             found[prefix] = _read(path)
-        elif (text := typed if typed is not None else os.environ.get(variable(prefix))) is not None:
+        elif typed is not None:
+            found[prefix] = os.fsencode(typed)
+        elif text := os.environ.get(variable(prefix)):  # an empty variable is as good as none
             found[prefix] = os.fsencode(text)
     return found
 
 
-def environment_secrets() -> dict[str, bytes]:
-    """The secrets by prefix, for a command without the flags."""
-    return secrets_of({}, registry.transports())
+def check_typed_secrets(
+    values: Mapping[str, Any],
+    transports: Mapping[str, Transport],
+    tests: Sequence[tuple[Transport, Settings]],
+) -> None:
+    """Raise `SettingsError` if a secret was typed, or a file with one, that none of the tests uses. One in
+    the environment may be there for other tests."""
+    for prefix, owners in _owners(transports).items():
+        flags = {"secret_file": f"--{prefix}-key-file", "secret": f"--{prefix}-key"}
+        typed = [flag for kind, flag in flags.items() if values.get(_parameter(kind, prefix)) is not None]
+        own = [(one, settings) for one, settings in tests if one.prefix == prefix]
+        if not typed or any(_uses_secret(one, settings) for one, settings in own):
+            continue
+        if own:
+            secret = transports[owners[0]].secret
+            raise SettingsError(f"{typed[0]} has no use here: these settings need no {secret}")
+        names = ", ".join(dict.fromkeys(one.name for one, _ in tests))
+        raise SettingsError(f"{typed[0]} does not apply to --proto {names}")
 
 
-def hide_argument(text: str) -> None:
-    """Overwrite an argument of this process, which the system shows to other users. Only Linux has the place
-    for it; elsewhere, and in a program that was not started with the argument, nothing happens."""
-    words = os.fsencode(text)
-    if not words:
-        return
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
-        start, end = (int(fields[at]) for at in _ARGUMENTS)
-        with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            memory.seek(start)
-            arguments = memory.read(end - start)
-            hidden = arguments.replace(words, b"*" * len(words))
-            if hidden != arguments:
-                memory.seek(start)
-                memory.write(hidden)
+def _uses_secret(transport: Transport, settings: Settings) -> bool:
+    with guarding(transport.name):
+        return transport.uses_secret(settings)
 
 
 def _owners(transports: Mapping[str, Transport]) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
-from iperfpy.protocols.kcp.envelope.crypt_names import check_secret
+from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, LEAST_SECRET, check_secret
 from iperfpy.protocols.kcp.fec_remark import fec_remark
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, ENVELOPE_METRICS, METRICS
 from iperfpy.protocols.kcp.oversized_window import oversized_window
@@ -40,6 +40,7 @@ class _KcpTransport(Transport):
     both_ways = True
     features: ClassVar[tuple[str, ...]] = (FEC, FEC_AUTO, CRYPT)
     secret = "key of --kcp-crypt"
+    least_secret_bytes = LEAST_SECRET
     bare_peer = "KCP peer"
 
     def block_bytes(self, settings: Settings) -> int:
@@ -78,6 +79,10 @@ class _KcpTransport(Transport):
         if settings.crypt is None:
             return f"no encryption and {fec}"
         return f"--kcp-crypt {settings.crypt} and its key, and {fec}"
+
+    def uses_secret(self, settings: Settings) -> bool:
+        assert isinstance(settings, SharedSettings)
+        return settings.crypt is not None and KINDS[settings.crypt].key_bytes > 0
 
     def check_secret(self, settings: Settings, secret: bytes | None) -> None:
         assert isinstance(settings, SharedSettings)

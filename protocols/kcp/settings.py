@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
-from iperfpy.protocols.kcp.envelope.crypt_names import KINDS
+from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, LEFT_OUT
 from iperfpy.protocols.kcp.size_range import USUAL
 from iperfpy.protocols.settings import Settings, option
 
@@ -98,8 +98,11 @@ class SharedSettings(Settings):
     crypt: str | None = option(
         None,
         help="encryption by --kcp-key-file; aes-128-gcm is recommended: all others, which kcptun has, carry a"
-        " checksum that proves nothing about the sender",
+        " checksum that proves nothing about the sender, xor is broken by known data, and none and null"
+        " encrypt nothing",
         choices=tuple(KINDS),
+        left_out=LEFT_OUT,
+        left_out_because="of kcptun are left out, because they are slower than aes and protect no better",
     )
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
+from iperfpy.cli.secret_flags import check_typed_secrets, secret_flags
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, size
 from iperfpy.errors import ParameterError
 from iperfpy.experiments.check_schedule import DIRECTIONS
@@ -15,6 +16,7 @@ from iperfpy.experiments.contender import DEFAULT_CONTENDERS, contenders_of
 from iperfpy.experiments.keyword_limits import BUDGET_BYTES, COMPARISON_US, SEED
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
+from iperfpy.protocols.registry import transports
 from iperfpy.protocols.units import SECOND_US
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def flags() -> list[click.Option]:
             "seed of the random order [by the clock]",
             type=Parsed("N", integer("--seed", *SEED.range())),
         ),
+        *secret_flags(transports()),
     ]
 
 
@@ -72,9 +75,11 @@ def _prepare(values: Values, options: ClientOptions, tos: int) -> Experiment[Com
     """The tests. Raises `ParameterError`, `PlanError` or `SettingsError`."""
     from iperfpy.experiments.comparison_run import Compare
 
+    contenders = contenders_of(values["proto"].split(","), values["settings"])
+    check_typed_secrets(values, transports(), [(one.transport, one.settings) for one in contenders])
     return Compare(
         options,
-        contenders_of(values["proto"].split(","), values["settings"]),
+        contenders,
         directions=_directions(values),
         limit_s=values["time_us"] / SECOND_US,
         budget_bytes=values["budget"] or 0,

@@ -19,7 +19,7 @@ from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.plugin_warnings import warn_of_plugins
 from iperfpy.cli.request import host_and_device, output_options, type_of_service
-from iperfpy.cli.secret_flags import secret_flags, secrets_of
+from iperfpy.cli.secret_flags import check_typed_secrets, secret_flags, secrets_of
 from iperfpy.cli.transport_flags import (
     SharedFlag,
     click_flags,
@@ -190,6 +190,7 @@ def main(words: Sequence[str]) -> int:
             return DONE
         options, plan, output = _lone_options(parsed), _plan(parsed), output_options(parsed)
         check_plan(plan, parsed.transport)
+        check_typed_secrets(parsed.values, parsed.transports, [(parsed.transport, plan.settings)])
         parsed.transport.check_secret(plan.settings, options.end.secrets.get(parsed.transport.prefix))
     except (ParameterError, PlanError, SettingsError) as error:
         return line.refuse(error, "parameter error")

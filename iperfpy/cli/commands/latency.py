@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
+from iperfpy.cli.secret_flags import check_typed_secrets, secret_flags
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, rate, size
 from iperfpy.errors import ParameterError
 from iperfpy.experiments.keyword_limits import MESSAGE_BYTES, MESSAGE_RATE, MESSAGE_TEST_US, ROUNDS
@@ -23,6 +24,7 @@ from iperfpy.experiments.latency_run import (
     steps_of,
 )
 from iperfpy.options import ClientOptions
+from iperfpy.protocols.registry import transports
 from iperfpy.protocols.units import SECOND_US
 from iperfpy.sampling.latency_report import IDLE, OWN
 
@@ -40,7 +42,7 @@ HEADING = "Latency"
 
 def flags() -> list[click.Option]:
     """New options that only this subcommand has."""
-    return [*_message_flags(), *_load_flags()]
+    return [*_message_flags(), *_load_flags(), *secret_flags(transports())]
 
 
 def _message_flags() -> list[click.Option]:
@@ -156,9 +158,12 @@ def _steps(values: Values) -> list[LatencyStep]:
 
 def _prepare(values: Values, options: ClientOptions, tos: int) -> Experiment[LatencyReport]:
     """The tests. Raises `ParameterError`, `PlanError` or `SettingsError`."""
+    steps = _steps(values)
+    contenders = [one for step in steps for one in (step.contender, step.load) if one is not None]
+    check_typed_secrets(values, transports(), [(one.transport, one.settings) for one in contenders])
     return LatencyRun(
         options,
-        _steps(values),
+        steps,
         seconds=values["time_us"] / SECOND_US,
         rounds=values["rounds"],
         load_rate=values["load_rate"],

@@ -44,7 +44,7 @@ class NoCipher:
 
 class XorTable:
     """kcp-go's `xor`: each datagram XOR one table, from its first byte on. Two datagrams give away
-    their difference, so that it hides nothing."""
+    their difference, and known data of one gives away the data of all: it hides nothing from an attacker."""
 
     def __init__(self, key: bytes) -> None:
         self._key, self._table = key, np.empty(0, np.uint8)

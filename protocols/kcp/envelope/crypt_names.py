@@ -15,7 +15,7 @@ CHECKSUM_BYTES = 20
 AEAD_BYTES = 28
 """A nonce of 12 bytes, and a tag of 16 behind the data."""
 LEAST_SECRET = 8
-"""Characters of the shortest secret."""
+"""Bytes of the shortest secret."""
 
 
 class Feature(NamedTuple):
@@ -68,6 +68,8 @@ KINDS = {
     "none": CryptKind(0, CHECKSUM_BYTES),
     "null": CryptKind(0, 0),
 }
+LEFT_OUT = ("blowfish", "twofish", "cast5", "3des", "tea", "xtea", "sm4")
+"""kcptun's other ciphers."""
 
 
 def check_secret(crypt: str, secret: bytes | None) -> None:
@@ -84,6 +86,4 @@ def check_secret(crypt: str, secret: bytes | None) -> None:
         ways = "--kcp-key-file FILE, the environment variable IPERFPY_KCP_KEY, or --kcp-key TEXT"
         raise SettingsError(f"--kcp-crypt {crypt} needs the key that both ends share: {ways}")
     if len(secret) < LEAST_SECRET:
-        raise SettingsError(
-            f"the key (--kcp-key) has {len(secret)} bytes: at least {LEAST_SECRET} are needed"
-        )
+        raise SettingsError(f"the key (--kcp-key) is too short: at least {LEAST_SECRET} bytes are needed")

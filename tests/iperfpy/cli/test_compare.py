@@ -167,6 +167,7 @@ def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_subcommand_takes_every_flag_that_it_says() -> None:
     names = {option.name for option in compare.subcommand().params}
     own = {"host", "proto", "settings", "reverse", "forward", "time_us", "budget", "seed", "json_schema"}
+    own |= {"secret_kcp", "secret_file_kcp"}
     assert {*own, "csv", "csv_overwrite", "no_save", *CONNECTION, *PICTURES, *REPORTS} == names
 
 

@@ -218,13 +218,21 @@ def test_garbage_among_the_datagrams_of_the_peer_is_one_warning() -> None:
     ("crypt", "secret", "sentence"),
     [
         ("aes", None, "needs the key that both ends share"),
-        ("aes-128-gcm", b"short", "has 5 bytes: at least 8"),
+        ("aes-128-gcm", b"short", r"^the key \(--kcp-key\) is too short: at least 8 bytes are needed$"),
         ("xor", None, "needs the key"),
     ],
 )
 def test_a_missing_or_short_key_is_refused(crypt: str, secret: bytes | None, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         check_secret(crypt, secret)
+
+
+@pytest.mark.parametrize("crypt", ["blowfish", "twofish", "cast5", "3des", "tea", "xtea", "sm4"])
+def test_the_error_for_another_cipher_of_kcptun_says_why_it_is_left_out(crypt: str) -> None:
+    with pytest.raises(SettingsError, match=rf"not '{crypt}'; .*{crypt}.* of kcptun are left out, because"):
+        KcpSettings(crypt=crypt)
+    with pytest.raises(SettingsError, match=r"not 'rot13'$"):
+        KcpSettings(crypt="rot13")
 
 
 @pytest.mark.parametrize(
