@@ -136,7 +136,7 @@ def test_the_kinds_of_an_echo(asked: Asked) -> None:
         ("--listen :1 --echo -n 1M", "leave -n out there"),
         ("h:1 --echo --rate 5 -n 1M", "leave -b and -n out"),
         ("h:1 --echo --rate 5 -l 8", "the size of a message must be between 16"),
-        ("h:1 -t 1 -n 1M", "only one of seconds (-t), total_bytes (-n)"),
+        ("h:1 -t 1 -n 1M", "only one test end condition"),
         ("h:1 --conv 0", "a conversation number must be between 1"),
         ("h:1 --kcp-fec 0:3", "--kcp-fec needs at least 1 data and 1 parity datagram"),
         ("h:1 --kcp-mtu 70 --kcp-crypt none --kcp-fec 10:3", "mtu must be at least 78"),
