@@ -83,6 +83,8 @@ class Metric:
     lowest priority first, and of equal ones the last.
     `whole` : a report shows bytes as they are, and not in KiB, as for the size of a datagram.
     `setting` names the setting without which the table leaves the column out; other formats have it always.
+    `alone` names the figure of the other end that stands in its column if only that end measures.
+    `whole_test`: intervals have no such figure, because units in flight at their end would count as missing.
     `meaning` is the quantity, for reports that look for it; `label` tells metrics of one of the `LABELLED`
     meanings apart, as a phrase for the user ("send window").
     """
@@ -103,6 +105,8 @@ class Metric:
     priority: int = 0
     whole: bool = False
     setting: str = ""
+    alone: str = ""
+    whole_test: bool = False
     meaning: Meaning = Meaning.NONE
     label: str = ""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from iperfpy.protocols.metrics import Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import Metric, Unit, Value
 from iperfpy.protocols.units import bits_per_rate_unit, letter_power, rate_unit, size_unit
 from iperfpy.records import Row, Sample
 
@@ -43,6 +43,8 @@ class Line:
 
     def value(self, metric: Metric) -> Value:
         """The figure of a metric, None if it is not available."""
+        if self._is_alone(metric):
+            return self.sample.values.get(metric.alone)
         if not self.summary:
             sample = self.row.of(metric.side)
             return sample.values.get(metric.key) if sample else None
@@ -51,9 +53,13 @@ class Line:
         # Windows of several streams have no sum, and no mean stands for one in any format.
         return value if value is None or mean is None else mean
 
-    def shows(self, side: Side) -> bool:
-        """True if the line shows figures of that end."""
-        return not self.summary or self.sample.side is side
+    def shows(self, metric: Metric) -> bool:
+        """True if the line shows figures of the metric's end."""
+        return not self.summary or self.sample.side is metric.side or self._is_alone(metric)
+
+    def _is_alone(self, metric: Metric) -> bool:
+        """True if the end that has this metric does not measure, and a figure of the other one stands in."""
+        return bool(metric.alone) and self.row.peer is None and self.row.local.side is not metric.side
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,7 @@ def _interval(line: Line) -> str:
 
 def _metric_column(metric: Metric, letter: str) -> Column:
     def cell(line: Line) -> str:
-        if not line.shows(metric.side):
+        if not line.shows(metric):
             return ""
         return format_value(metric, line.value(metric), letter)
 

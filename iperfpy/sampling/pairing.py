@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Metric
 from iperfpy.records import Row, Sample
-from iperfpy.sampling.sums import across, merge, without_across
+from iperfpy.sampling.sums import across, merge, without_across, without_whole_test
 
 LONGEST_RUNT_WAIT_US = 1_000_000
 MOST_UNEQUAL = 2
@@ -146,7 +146,7 @@ class RowPairing:
         row = Row(sample.stream, sample, peer, self._directions[sample.stream])
         # An end that stood still gives one sample of several intervals: what it counted is not of this one.
         compare = across if peer is None or _alike(sample, peer) else without_across
-        return compare(row, self._metrics)
+        return without_whole_test(compare(row, self._metrics), self._metrics)
 
     def _merge(self, earlier: Sample, later: Sample) -> Sample:
         return merge(earlier, later, self._metrics)

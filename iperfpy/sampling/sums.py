@@ -42,7 +42,8 @@ def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
         direction=rows[0].direction,
     )
     compared = [one for one in metrics if one.kind in _ACROSS and not _is_withheld(one, rows)]
-    return without_across(across(together, compared), [one for one in metrics if one not in compared])
+    summed = without_across(across(together, compared), [one for one in metrics if one not in compared])
+    return without_whole_test(summed, [one for one in metrics if one.whole_test and _is_withheld(one, rows)])
 
 
 def _is_withheld(metric: Metric, rows: Sequence[Row]) -> bool:
@@ -53,15 +54,24 @@ def _is_withheld(metric: Metric, rows: Sequence[Row]) -> bool:
 
 def without_across(row: Row, metrics: Sequence[Metric]) -> Row:
     """The row with empty figures in place of those that compare both ends, which are not of one period."""
-    withheld = [metric for metric in metrics if metric.kind in _ACROSS]
+    if row.peer is None:
+        return row
+    return _blanked(row, [metric for metric in metrics if metric.kind in _ACROSS])
 
+
+def without_whole_test(row: Row, metrics: Sequence[Metric]) -> Row:
+    """The row of an interval with empty figures in place of those that need a whole test."""
+    return _blanked(row, [metric for metric in metrics if metric.whole_test])
+
+
+def _blanked(row: Row, withheld: Sequence[Metric]) -> Row:
     def blanked(sample: Sample) -> Sample:
         blank = {metric.key: None for metric in withheld if metric.side is sample.side}
         return replace(sample, values={**sample.values, **blank})
 
-    if not withheld or row.peer is None:
+    if not withheld:
         return row
-    return replace(row, local=blanked(row.local), peer=blanked(row.peer))
+    return replace(row, local=blanked(row.local), peer=None if row.peer is None else blanked(row.peer))
 
 
 def across(row: Row, metrics: Sequence[Metric]) -> Row:

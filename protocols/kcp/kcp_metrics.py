@@ -237,6 +237,7 @@ ENVELOPE_METRICS = (
         title="Recover(%)",
         numerator="fec_recovered",
         denominator="fec_data_sent",
+        alone="fec_recovered_percent",
         setting="fec",
         priority=4,
     ),
@@ -259,6 +260,7 @@ ENVELOPE_METRICS = (
         Kind.MISSING,
         numerator="fec_data_whole",
         denominator="fec_data_sent",
+        whole_test=True,
     ),
     Metric(
         "fec_added_datagrams", "Bytes that forward error correction added, in data datagrams of mean length"
@@ -281,6 +283,35 @@ ENVELOPE_METRICS = (
     ),
     Metric("fec_data_whole", "Data datagrams that arrived or were restored", side=Side.RECEIVER),
     Metric("fec_recovered", "Data datagrams restored from parity", side=Side.RECEIVER),
+    Metric(
+        "fec_lost",
+        "Data datagrams that neither arrived nor were restored, by the sequence numbers that arrived",
+        side=Side.RECEIVER,
+    ),
+    Metric(
+        "fec_data_expected",
+        "Data datagrams that arrived, were restored, or are missing by the sequence numbers",
+        side=Side.RECEIVER,
+    ),
+    Metric(
+        "fec_recovered_percent",
+        "Data datagrams restored, as a share of those that the receiver expected by sequence numbers",
+        _PERCENT,
+        _RATIO,
+        Side.RECEIVER,
+        numerator="fec_recovered",
+        denominator="fec_data_expected",
+    ),
+    Metric(
+        "fec_lost_percent",
+        "Data datagrams that stayed lost, as a share of those that the receiver expected by sequence numbers",
+        _PERCENT,
+        _RATIO,
+        Side.RECEIVER,
+        numerator="fec_lost",
+        denominator="fec_data_expected",
+        whole_test=True,
+    ),
     Metric("fec_parity_received", "Parity datagrams that arrived", side=Side.RECEIVER),
     Metric(
         "fec_parity_wasted", "Parity datagrams that were not needed, or did not suffice", side=Side.RECEIVER

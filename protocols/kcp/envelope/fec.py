@@ -61,6 +61,8 @@ class Fec:
             "fec_geometry": f"{geometry.data}:{geometry.parity}" if geometry.parity else "off",
             "fec_data_whole": counts.data_received + counts.recovered,
             "fec_recovered": counts.recovered,
+            "fec_lost": (lost := self._decoder.lost),
+            "fec_data_expected": counts.data_received + counts.recovered + lost,
             "fec_parity_received": counts.parity_received,
             "fec_parity_wasted": counts.parity_wasted,
             "fec_unusable": counts.unusable,

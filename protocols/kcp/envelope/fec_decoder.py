@@ -85,8 +85,8 @@ class FecDecoder:
     """
 
     __slots__ = (
-        "_arena", "_arrivals", "_counts", "_follows", "_numbering", "_ready", "_search", "_sets",
-        "_worked_bytes", "found", "held_bytes", "report",
+        "_arena", "_arrivals", "_counts", "_follows", "_newest", "_numbering", "_ready", "_search", "_sets",
+        "_skipped", "_worked_bytes", "found", "held_bytes", "report",
     )  # fmt: skip
 
     def __init__(
@@ -104,10 +104,22 @@ class FecDecoder:
         self._arena = Arena()
         self._sets: dict[int, _Set] = {}  # key of the set -> set, the oldest first
         self._ready: dict[int, _Set] = {}  # those that can be restored
+        self._newest: int | None = None  # key of the newest set
+        self._skipped = 0  # data datagrams of sets of which nothing has arrived
         self._worked_bytes = 0  # of the shards from which `open` restored others
         self.held_bytes = 0
         self.found: Geometry | None = None
         self.report: Report | None = None
+
+    @property
+    def lost(self) -> int:
+        """Data datagrams that neither arrived nor were restored, by their numbers. Falls if some come late.
+
+        Those of the newest set may be on their way, and are left out.
+        """
+        sets = self._sets.items()
+        waiting = sum(one.missing for key, one in sets if not one.settled and key != self._newest)
+        return self._counts.lost + self._skipped + waiting
 
     def open(self, batch: DatagramBatch, now_us: int) -> Opened:
         """The KCP datagrams in a batch, and those that it completes. A datagram of another type is passed on:
@@ -182,8 +194,11 @@ class FecDecoder:
         if found is None:
             return False
         self._search = None
+        lost = self._counts.lost
         while self._sets:
             self._forget_oldest()  # their shards may be of two geometries
+        # Nothing is known of the losses of sets that were none.
+        self._counts.lost, self._skipped, self._newest = lost, 0, None
         self._numbering = Consecutive(found)
         return True
 
@@ -197,6 +212,7 @@ class FecDecoder:
         known = self._sets.get(number)
         if known is None:
             known = self._sets[number] = _Set(self._numbering.geometry(number).data)
+            self._skip_to(number, known.data)
             if len(self._sets) > MOST_SETS:
                 self._forget_oldest()
         if known.settled:
@@ -224,6 +240,21 @@ class FecDecoder:
             self._ready[number] = known
         while self.held_bytes > MOST_BYTES:
             self._forget_oldest()
+
+    def _skip_to(self, number: int, data: int) -> None:
+        """Count the sets between the newest one and a new one: nothing of them has arrived. Numbers that tell
+        the geometry come from an iperfpy, whose own counters are known."""
+        if not isinstance(self._numbering, Consecutive):
+            self._newest = number
+            return
+        ahead = number - self._newest if self._newest is not None else 1
+        if -MOST_SETS <= ahead < 0:
+            self._skipped = max(0, self._skipped - data)  # late: it was taken for skipped
+            return
+        # A greater distance is that of a forged number, or of the first one after numbers began anew.
+        if 0 < ahead <= MOST_SETS:
+            self._skipped += (ahead - 1) * data
+        self._newest = number
 
     def _settle(self, number: int, known: _Set) -> None:
         """Free the shards of a set that needs no more; the set itself is remembered for those that follow."""

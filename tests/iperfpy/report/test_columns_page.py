@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.protocols.registry import BUILT_IN, built_in_transports, transports
-from iperfpy.records import Latency
+from iperfpy.records import Latency, Row, Sample
 from iperfpy.report import compare_csv
-from iperfpy.report.columns import columns_for
+from iperfpy.report.columns import Line, columns_for
 from iperfpy.report.csv_columns import header
 from iperfpy.report.table import layout_for
 
@@ -116,6 +117,18 @@ def test_every_column_of_the_csv_is_explained() -> None:
     explained = {key for row in table_rows(CSV) for key in keys_in(row[0])}
     spread = {f"{key}{end}" for key in explained for end in ("_min", "_mean", "_max")}
     assert set(header()) <= explained | spread
+
+
+def test_the_column_of_an_end_that_does_not_measure_has_the_figure_of_the_other_one() -> None:
+    metric = Metric("of_sender", "", Unit.PERCENT, Kind.ACROSS, title="Recover(%)", alone="of_receiver")
+    alone = Sample(1, Side.RECEIVER, 0, 1_000_000, 9, {"of_receiver": 4.0})
+    for summary in (False, True):
+        line = Line(Row(1, alone), alone, summary)
+        assert line.shows(metric)
+        assert line.value(metric) == 4.0
+    both = Row(1, alone, Sample(1, Side.SENDER, 0, 1_000_000, 9, {"of_sender": 5.0}))
+    assert Line(both, alone).value(metric) == 5.0
+    assert not Line(both, alone, summary=True).shows(metric)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Kind, Metric, Side
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.pairing import RowPairing
 from iperfpy.sampling.sums import total
@@ -157,3 +157,26 @@ def test_figures_of_unlike_periods_are_not_compared() -> None:
     pairing.release_all()
     for reported in (rows, [total([row], metrics) for row in rows]):
         assert [row.peer.values["share"] for row in reported if row.peer] == [0.5, None]
+
+
+def test_a_figure_of_a_whole_test_is_empty_in_intervals() -> None:
+    """Units on their way at the end of an interval would count as missing."""
+    part, whole = Metric("got", "", side=Side.RECEIVER), Metric("left", "")
+    missing = Metric(
+        "stayed_percent",
+        "",
+        Unit.PERCENT,
+        Kind.MISSING,
+        numerator="got",
+        denominator="left",
+        whole_test=True,
+    )
+    metrics, rows = (part, whole, missing), list[Row]()
+    pairing = RowPairing({1: Direction.REVERSE}, metrics, I, I, rows.extend)
+    pairing.own((Sample(1, Side.RECEIVER, 0, I, 10, {"got": 90}),), I)
+    pairing.peer({1: Sample(1, Side.SENDER, 0, I, 10, {"left": 100})}, I)
+    pairing.release_all()
+    assert [row.peer.values["stayed_percent"] for row in rows if row.peer] == [None]
+    summed = total(rows, metrics).peer
+    assert summed is not None
+    assert summed.values["stayed_percent"] is None

@@ -199,3 +199,32 @@ def test_sets_with_one_long_shard_among_short_ones_are_restored_in_bounded_memor
     assert counts.recovered + counts.unusable == len(sets)
     assert peak_bytes < 4_000_000
     assert opened.worked_bytes == len(sets) * 256 * longest  # the peer pays for it with its share of the time
+
+
+@pytest.mark.parametrize(("data", "parity", "loss"), [(10, 3, 0.15), (1, 1, 0.2), (4, 2, 0.0)])
+def test_a_receiver_knows_the_datagrams_that_stay_lost(data: int, parity: int, loss: float) -> None:
+    """Also those of sets of which nothing has arrived, and of sets that are still remembered."""
+    rng, layer = random.Random(1), Fec(Geometry(data, parity))
+    encoder, payloads = (
+        FecEncoder(Geometry(data, parity), FecCounts()),
+        [rng.randbytes(40) for _ in range(800)],
+    )
+    wire = packets(encoder.seal([run_of(payloads)], 0))
+    kept = [packet for at, packet in enumerate(wire) if at in (0, len(wire) - 1) or rng.random() >= loss]
+    arrived, whole = 0, set[bytes]()
+    for batch in batches(kept):
+        opened = layer.open(batch, 0)
+        whole |= {one.tobytes() for each in (*opened.arrived, *opened.recovered) for one in each}
+        arrived += batch.count
+    figures = layer.figures()
+    assert figures["fec_lost"] == len(payloads) - len(whole)
+    assert bool(loss) == bool(figures["fec_lost"])
+    assert figures["fec_data_expected"] == len(payloads)
+    # A forged number far away, and the sender's numbers after it, are no losses.
+    (forged,) = batches([(900_000_000).to_bytes(4, "little") + b"\xf1\x00" + bytes(20)])
+    layer.open(forged, 0)
+    more = [rng.randbytes(40) for _ in range(2 * data)]
+    for batch in batches(packets(encoder.seal([run_of(more)], 0))):
+        layer.open(batch, 0)
+    assert isinstance(lost := layer.figures()["fec_lost"], int)
+    assert lost <= len(payloads) - len(whole) + 2 * data
