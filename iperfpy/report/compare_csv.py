@@ -17,6 +17,7 @@ from iperfpy.comparison.comparison_report import (
 )
 from iperfpy.comparison.message_standing import pooled
 from iperfpy.plan import Direction
+from iperfpy.report.settings_text import settings_text
 from iperfpy.store.run_index import time_text
 
 BULK, MESSAGES = "bulk", "messages"
@@ -37,7 +38,7 @@ SHARES = ("late_percent", "lost_percent", "wire_ratio")
 def header() -> list[str]:
     """The titles of the columns."""
     of_bulk = (*OWN, *(f"rtt_us_{key}" for key in PERCENTILES), "limit")
-    return ["type", *COMPARISON, *of_bulk, *COUNTS, *TIMES, *SHARES, "error"]
+    return ["type", *COMPARISON, *of_bulk, *COUNTS, *TIMES, *SHARES, "settings", "error"]
 
 
 def rows(report: ComparisonReport) -> Iterator[list[str]]:
@@ -46,10 +47,11 @@ def rows(report: ComparisonReport) -> Iterator[list[str]]:
     same = dict(
         zip(COMPARISON, (time_text(report.unix_time), report.host, report.port, report.seed), strict=True)
     )
+    settings = {one.name: settings_text(one.settings) for one in report.contenders}
     tests: list[MeasuredTest | MeasuredMessages] = [*report.tests, *report.messages]
     for one in sorted(tests, key=lambda one: one.started_s):
         own = _bulk(one) if isinstance(one, MeasuredTest) else _messages(one)
-        cells = {**same, **own}
+        cells = {**same, **own, "settings": settings.get(one.contender)}
         yield [_cell(cells.get(title)) for title in titles]
 
 

@@ -27,6 +27,7 @@ from iperfpy.protocols.units import (
 )
 from iperfpy.report.columns import NOT_AVAILABLE
 from iperfpy.report.screen import Span
+from iperfpy.report.settings_text import settings_line
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
 
 GAP = "  "
@@ -95,6 +96,8 @@ def lines(report: ComparisonReport, width: int | None = None, letter: str = "") 
         ranking = messages.rankings.get(BOTH)
         yield from _tables(MESSAGE_COLUMNS, _message_lines(answered, ranking), width)
     yield from _notes(report, rows, answered, width)
+    if settings := _settings(report):
+        yield from _folded([("", "")], settings, "muted", width)
     for one in (choice, messages):
         yield from _folded([("", "")], one.sentence, "strong", width)
     yield from _limits(report, choice, width)
@@ -184,7 +187,13 @@ def rules(report: ComparisonReport) -> str:
     """The note below the tables."""
     rows = [row for way in report.directions for row in _rows(report, way, None)]
     lines = _notes(report, rows, message_standings(report), None)
-    return " ".join(text for line in lines for text, _ in line)
+    noted = " ".join(text for line in lines for text, _ in line)
+    return " ".join(filter(None, (noted, _settings(report))))
+
+
+def _settings(report: ComparisonReport) -> str:
+    """The line with the settings of the contenders; empty if their names tell them all."""
+    return settings_line((one.name, one.settings) for one in report.contenders)
 
 
 def _rate(row: _Row, unit: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from iperfpy.report.settings_text import settings_text
 from iperfpy.sampling.latency_report import LatencyReport, groups
 from iperfpy.sampling.message_figures import MessageFigures
 from iperfpy.store.run_index import time_text
@@ -16,7 +17,7 @@ FIGURES = tuple(item.name for item in fields(MessageFigures))
 
 def header() -> list[str]:
     """The titles of the columns."""
-    return [*OWN, *LOAD, *FIGURES, "error"]
+    return [*OWN, *LOAD, *FIGURES, "settings", "error"]
 
 
 def rows(report: LatencyReport) -> Iterator[list[str]]:
@@ -28,7 +29,8 @@ def rows(report: LatencyReport) -> Iterator[list[str]]:
         )
         rate, figures = row.load_rate, row.figures.record()
         load = (row.load, row.direction, rate.get("up"), rate.get("down"))
-        yield [_cell(one) for one in (*own, *load, *(figures[name] for name in FIGURES), row.error)]
+        told = (settings_text(row.settings), row.error)
+        yield [_cell(one) for one in (*own, *load, *(figures[name] for name in FIGURES), *told)]
 
 
 def _cell(value: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from iperfpy.protocols.units import counted, format_rate
 from iperfpy.report.columns import NOT_AVAILABLE
 from iperfpy.report.screen import HANGING, NARROWEST, Span
+from iperfpy.report.settings_text import settings_line
 from iperfpy.sampling.clock_difference import Basis
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, groups
 from iperfpy.sampling.message_figures import BEYOND, LATE_US, MessageFigures
@@ -39,6 +40,8 @@ def lines(report: LatencyReport, width: int | None = None) -> Iterator[list[Span
     for rows in tables:
         yield from _group(rows, width)
     yield from _notes([row for rows in tables for row in rows], report.ways, width)
+    if settings := settings_line((row.name, row.settings) for rows in tables for row in rows):
+        yield from _folded(settings, "muted", width)
 
 
 def _folded(text: str, style: str, width: int | None) -> Iterator[list[Span]]:

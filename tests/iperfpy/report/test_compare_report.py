@@ -18,10 +18,11 @@ from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.errors import DocumentError
 from iperfpy.report.compare_csv import header, rows
 from iperfpy.report.compare_document import about, document, read
-from iperfpy.report.compare_text import lines
+from iperfpy.report.compare_text import lines, rules
 from iperfpy.report.screen import STYLES
 from iperfpy.store.run_index import COMPARE, time_text
 from tests.iperfpy.report.compare_scenes import (
+    KCP,
     KCP_BBR,
     SCENES,
     TCP_BBR,
@@ -60,6 +61,21 @@ def test_a_long_name_has_a_line_of_its_own() -> None:
     assert shown[place].split() == ["up", *long.name.split()]
     assert "10.0" in shown[place + 1]
     assert max(map(len, shown)) <= 80
+
+
+def test_settings_that_a_name_does_not_tell_stand_below_the_table_and_in_the_csv() -> None:
+    """As after `--set kcp:kcp-fec=10:3`: two comparisons must not look alike."""
+    report = whole(1, (TCP_BBR, KCP))
+    kcp = replace(KCP, settings={"fec": "10:3", "push": True})
+    told = replace(report, contenders=(TCP_BBR, kcp))
+    assert "Settings:" not in text(report)
+    assert "Settings: kcp with fec=10:3 push=on\n" in text(told)
+    assert "Settings: kcp with fec=10:3 push=on" in rules(told)
+    name, settings = (header().index(title) for title in ("contender", "settings"))
+    assert {row[name]: row[settings] for row in rows(told)} == {
+        "tcp bbr": "congestion=bbr",
+        "kcp": "fec=10:3 push=on",
+    }
 
 
 @pytest.mark.parametrize(("test_s", "told"), [(6.8, False), (4.4, False), (3.7, True)])

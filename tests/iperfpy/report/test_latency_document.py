@@ -70,3 +70,13 @@ def test_the_guide_has_every_column_of_the_csv() -> None:
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     named = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
     assert named == latency_csv.header()
+
+
+def test_settings_that_a_name_does_not_tell_stand_below_the_table_and_in_the_csv() -> None:
+    report = latency_report()
+    rows = tuple(replace(row, name="kcp", settings={"fec": "10:3"}) for row in report.rows)
+    told = replace(report, rows=rows)
+    shown = ["".join(part for part, _ in line) for line in lines(told)]
+    assert shown[-1] == "Settings: kcp with fec=10:3"
+    at = latency_csv.header().index("settings")
+    assert {row[at] for row in latency_csv.rows(told)} == {"fec=10:3"}
