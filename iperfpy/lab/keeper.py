@@ -22,12 +22,14 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from iperfpy.errors import system_reason
 from iperfpy.lab import linux_calls
 from iperfpy.lab.lab_status import NOT_EXECUTABLE, NOT_FOUND
 from iperfpy.lab.world import IPV4, IPV6, World
+from iperfpy.runtime.visible_arguments import has_secret
 
 MESSAGE_BYTES = 4_096
 COMPLAINT_BYTES = 400
@@ -36,6 +38,10 @@ LOOK_S = 0.02
 GOODBYE_S = 2.0
 """Time that a server has to end after SIGTERM."""
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+_LINE_OF_VARIABLE = 'lab_server=$LAB_SERVER; unset LAB_SERVER; eval "$lab_server"'
+"""The shell's line for a line with a secret: the system shows the arguments of a shell to every user, and its
+environment to its owner."""
 _KEPT = (linux_calls.CAP_NET_BIND_SERVICE, linux_calls.CAP_NET_ADMIN, linux_calls.CAP_NET_RAW)
 """Capabilities of the command over its own end: tcpdump, ping, low ports, any congestion control."""
 
@@ -137,15 +143,27 @@ class Keeper:
                 output = Path(self.job.server_output).open("wb")  # noqa: SIM115 - this process ends soon
             else:
                 self._complaints, errors = os.pipe()
-            words = ["/bin/sh", "-c", self.job.server]
-            self._server = self._spawn(words, "far", stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            hides = has_secret([self.job.server])
+            self._server = self._spawn(
+                ["/bin/sh", "-c", _LINE_OF_VARIABLE if hides else self.job.server],
+                "far",
+                {"LAB_SERVER": self.job.server} if hides else NO_VARIABLES,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+            )
             if errors != subprocess.STDOUT:
                 os.close(errors)
             self._await_server()
         self._tell(event="started")
         self._command = self._spawn(self.job.command, "near")
 
-    def _spawn(self, words: Sequence[str], end: str, **streams: Any) -> int:
+    def _spawn(
+        self, words: Sequence[str], end: str, variables: Mapping[str, str] = NO_VARIABLES, **streams: Any
+    ) -> int:
+        """Start a program at that end, with further variables in its environment. Returns its process id.
+        Raises `_FailureError`."""
+
         def prepare() -> None:
             linux_calls.enter_network(self.world.networks[end])
             # Ctrl-C of the terminal is for the command alone: it may need the server for its last words.
@@ -157,7 +175,8 @@ class Keeper:
                 linux_calls.keep_capabilities(_KEPT)
 
         try:
-            made = subprocess.Popen(list(words), preexec_fn=prepare, env=self.job.environment(), **streams)
+            environment = {**self.job.environment(), **variables}
+            made = subprocess.Popen(list(words), preexec_fn=prepare, env=environment, **streams)
             # An object that is dropped asks for the process's end itself, and takes it from `_reap`.
             self._programs.append(made)
             return made.pid

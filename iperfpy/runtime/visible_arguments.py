@@ -29,12 +29,10 @@ def hide_secrets(words: Sequence[str]) -> bool:
     Returns False if `words`, the command line, have a secret that other users may go on seeing: only Linux
     lets a program do it, and may refuse it.
     """
-    if not any("-key" in word for word in words):
+    if not has_secret(words):
         return True
-    import re  # not needed for most command lines
+    import re
 
-    if not any(re.search(_FLAG, os.fsencode(word)) for word in words):
-        return True
     try:
         with open(_STAT, "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -49,6 +47,15 @@ def hide_secrets(words: Sequence[str]) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return True
+
+
+def has_secret(words: Sequence[str]) -> bool:
+    """True if one of the words is a flag `--...-key`, or a command line with one."""
+    if not any("-key" in word for word in words):
+        return False
+    import re  # not needed for most command lines
+
+    return any(re.search(_FLAG, os.fsencode(word)) for word in words)
 
 
 def _masked(found: re.Match[bytes]) -> bytes:

@@ -178,6 +178,17 @@ def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 # -- the path
 
 
+def test_a_key_in_the_line_of_the_server_is_not_among_the_arguments_of_its_shell(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    line = f"tr '\\0' ' ' < /proc/$$/cmdline > {seen};"
+    line += f" echo \"<$LAB_SERVER>\" --kcp-key 'a secret of ours' >> {seen}; {ME.server(ECHO)}"
+    done = ME.runs("20M,delay=20ms", "--server", line, "--", *ME.script(ASK))
+    assert done.returncode == 0, done.stderr
+    arguments, _, used = seen.read_text().partition("<")
+    assert "secret" not in arguments
+    assert used == "> --kcp-key a secret of ours\n"
+
+
 def test_both_ends_have_their_addresses_and_the_delay_between_them(user: User) -> None:
     done = user.runs("20M,delay=20ms", "--server", user.server(ECHO), "--", *user.script(ASK))
     assert done.returncode == 0, done.stderr
