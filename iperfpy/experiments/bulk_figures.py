@@ -22,7 +22,8 @@ SMOOTHED_ROUND_TRIPS = 2.0
 round trip."""
 
 FEWEST_POINTS = 4
-"""Interval ends with a median slope; of fewer, the quotient is taken."""
+"""Interval ends that a steady rate needs. A quotient of fewer would count data that waited behind a loss of
+the start-up, and give more than the path carries."""
 
 
 def measured_test(
@@ -77,7 +78,8 @@ def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
 
     Of all pairs of interval ends that are at least half of the time apart (the estimator of Theil and Sen). A
     quotient would count data that waited behind a loss of the start-up, and was delivered after it, as
-    carried in the steady time: a path of 24 Mbit/s seems to carry 25 then.
+    carried in the steady time: a path of 24 Mbit/s seems to carry 25 then. None: fewer than `FEWEST_POINTS`
+    intervals end after the start-up.
     """
     parts = [
         (one.end, sample[0])
@@ -85,7 +87,7 @@ def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
         if one.end >= from_s and (sample := figures.arrived_in(run, one, direction)) is not None
     ]
     if len(parts) < FEWEST_POINTS:
-        return figures.steady_bps(run, direction, from_s)
+        return None
     at_s = np.array([part[0] for part in parts])
     # The first end is the beginning of the steady time: what arrived before it does not count.
     payload = np.cumsum([0, *(part[1] for part in parts[1:])])

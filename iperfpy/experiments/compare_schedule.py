@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, SHORTEST_S
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES
 from iperfpy.plan import Direction
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN, median_interval
 
@@ -29,6 +29,9 @@ STEADY_S, STEADY_ROUND_TRIPS = 3.0, 20.0
 LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS = 1.0, 10.0
 """Shortest time behind the start-up, for the sake of a further round. Data that waits behind the losses of a
 start-up is delivered after it, so a start-up must never be cut for a round."""
+SHORTEST_TEST_S = 1.2
+"""Shortest test at all, in a comparison that has no time for a round of longer ones: the third of it behind
+the start-up has the intervals that a steady rate needs."""
 REST_SHARE, LEAST_REST_S, MOST_REST_S = 0.1, 0.2, 1.0
 """Rest before a test, as a share of its length, and its limits in seconds."""
 MESSAGE_S, MESSAGE_BYTES, MESSAGES_PER_S = 2.0, 100, 100
@@ -101,7 +104,7 @@ def lengths(time_s: float, bulk: int, messages: int, rtt_s: float, overhead_s: f
     """
     startup = _whole_startup_s(rtt_s)
     wanted = startup + max(STEADY_S, STEADY_ROUND_TRIPS * rtt_s)
-    least = startup + max(LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS * rtt_s)
+    least = least_test_s(rtt_s)
 
     def round_s(test_s: float) -> float:
         rest = max(overhead_s, rest_s(test_s))
@@ -111,7 +114,7 @@ def lengths(time_s: float, bulk: int, messages: int, rtt_s: float, overhead_s: f
         test_s = _largest(lambda test_s: round_s(test_s) <= time_s / rounds, wanted)  # noqa: B023 - called here
         if test_s >= least:
             break
-    test_s = max(test_s, SHORTEST_S)
+    test_s = max(test_s, SHORTEST_TEST_S)
     rest = rest_s(test_s)
     return Lengths(
         test_s,
@@ -169,15 +172,24 @@ def _is_narrow(rates: Sequence[float]) -> bool:
     return not found.is_range and found.high - found.low < NARROW * found.median
 
 
-def limit_bytes_of(budget_bytes: int, tests: int) -> int:
+def least_test_s(rtt_s: float) -> float:
+    """Shortest test that outlasts its start-up by enough for a good rate, seconds."""
+    return _whole_startup_s(rtt_s) + max(LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS * rtt_s)
+
+
+def limit_bytes_of(budget_bytes: int, tests: int, wanted_bytes: int = 0) -> int:
     """Bytes of IP packets that each test may send within the budget of a comparison; 0: no limit.
 
     The budget is divided into as many rounds as an interval needs, or fewer if the tests would be too small.
+
+    Parameters
+    ----------
+    wanted_bytes : IP bytes of a test that outlasts its start-up; 0: not known
     """
     if not budget_bytes:
         return 0
     for rounds in range(FEWEST_FOR_MEDIAN, 0, -1):
         each = int((budget_bytes / (rounds * tests) - CONTROL_BYTES) / (1 + ACK_SHARE))
-        if each >= LEAST_TEST_BYTES:
+        if each >= max(LEAST_TEST_BYTES, wanted_bytes):
             break
     return max(1, each)

@@ -51,8 +51,11 @@ HELLO_S, HELLO_BPS = 0.3, 1_000_000
 """The first test: it shows the round-trip time and the kind of the server, and loads nothing."""
 PROBE_S, PROBE_ROUND_TRIPS, MOST_PROBE_S = 0.5, 8.0, 2.0
 """The test that estimates the bytes of a round: the kernel's own TCP leaves slow start in that time."""
-PROBED_FROM_S = 60.0
-"""A shorter comparison has no time for such a test: its first round tells the bytes."""
+PROBE_TIME_SHARE, PROBE_BUDGET_SHARE = 0.07, 1 / 8
+"""Largest part of the time for these tests: a comparison without so much leaves them out, and its first round
+tells the bytes. Largest part of a budget of bytes for them."""
+ROUND_SPREAD = 0.05
+"""Share by which a round may send more than the largest one before it: messages have no limit of bytes."""
 TIME_SHARE = 0.97
 """Part of the time for which rounds are planned: a busy machine takes longer to set a test up."""
 
@@ -105,6 +108,7 @@ class Compare:
         self._tests = SerialTests[Turn](self._budget, short, limit_s)
         self._found = MeasuredContenders()
         self._lengths = Lengths()
+        self._limit_bytes = 0
         self._streak: list[Key] = []
         self._overheads_s: list[float] = []
         self._converged = False
@@ -135,6 +139,7 @@ class Compare:
         left_s = TIME_SHARE * (self._limit_s - self._tests.elapsed_s)
         overhead_s = self._overhead_s or self._timing.overhead_s(rtt_s)
         self._lengths = schedule.lengths(left_s, bulk, messages, rtt_s, overhead_s)
+        self._limit_bytes = self._test_limit_bytes(rtt_s, probed)
         self._tests.remark(self._promise(rtt_s, bulk + messages, probed))
         number, costs = 1, RoundCosts()
         while not self._tests.over and self._has_room(costs):
@@ -161,7 +166,9 @@ class Compare:
             return True
         if self._tests.elapsed_s + self._turn_s > self._limit_s:
             return False
-        return not self._budget.total_bytes or costs.most_bytes <= self._budget.left_bytes
+        return (
+            not self._budget.total_bytes or (1 + ROUND_SPREAD) * costs.most_bytes <= self._budget.left_bytes
+        )
 
     def _is_left(self) -> bool:
         """True if any contender still takes part."""
@@ -313,8 +320,7 @@ class Compare:
         rate_bps = self._rate_bps(contender, direction)
         if rate_bps is None:
             return None
-        tests = len(self._contenders) * len(self._directions)
-        limit_bytes = schedule.limit_bytes_of(self._budget.total_bytes, tests)
+        limit_bytes = self._limit_bytes
         if limit_bytes:
             limit_bytes = min(limit_bytes, max(1, self._budget.left_bytes - serial_tests.CONTROL_BYTES))
         seconds = self._lengths.test_s
@@ -331,11 +337,21 @@ class Compare:
             interval_us=INTERVAL_US,
             tos=self._tos,
         )
-        if limit_bytes and not rate_bps:
-            # An amount ends the test, and the client ends it after the planned time.
-            options = replace(options, longest_us=plan.duration_us)
-            plan = replace(plan, duration_us=0, total_bytes=max(1, round(limit_bytes * USUAL_SHARE)))
-        return PlannedTest(plan, options, limit_bytes, transport.reliable)
+        test = PlannedTest(plan, options, limit_bytes, transport.reliable)
+        return _of_amount(test, limit_bytes) if limit_bytes and not rate_bps else test
+
+    def _test_limit_bytes(self, rtt_s: float, probed: dict[Direction, float]) -> int:
+        """Bytes of IP packets that each test of bulk data may send; 0: no limit.
+
+        So many that a test outlasts its start-up, at the rate of the probe or at the contender's own one.
+        """
+        if not self._budget.total_bytes:
+            return 0
+        rates = [one.rate_bps or max(probed.values(), default=0.0) for one in self._contenders]
+        seconds = min(self._lengths.test_s, schedule.least_test_s(rtt_s))
+        wanted_bytes = round(max(rates) / 8 * seconds / USUAL_SHARE)
+        tests = len(self._contenders) * len(self._directions)
+        return schedule.limit_bytes_of(self._budget.left_bytes, tests, wanted_bytes)
 
     def _messages(self, contender: Contender) -> Plan:
         """Messages of a contender over the idle path."""
@@ -373,21 +389,30 @@ class Compare:
         return (runs[-1].latency.idle_rtt_us or 0.0) / 1e6
 
     async def _probe(self, rtt_s: float) -> dict[Direction, float]:
-        """Estimate the rate of each direction, IP bits per second; empty if there is no time for it, if the
-        budget tells the bytes, or if the path carries no such test."""
-        if self._found.witness is None:
-            return {}
-        if self._budget.total_bytes or self._limit_s < PROBED_FROM_S:
-            await self._aside(self._found.witness, "cost of a test")
+        """Estimate the rate of each direction, IP bits per second; empty if there is no time for it, if every
+        contender has a rate of its own, or if the path carries no such test."""
+        witness, found = self._found.witness, dict[Direction, float]()
+        if witness is None:
             return {}
         seconds = min(MOST_PROBE_S, max(PROBE_S, PROBE_ROUND_TRIPS * rtt_s))
-        witness, found = self._found.witness, {}
+        long = seconds * len(self._directions) > PROBE_TIME_SHARE * self._limit_s
+        if long or all(one.rate_bps for one in self._contenders):
+            await self._aside(witness, "cost of a test")
+            return {}
         for way in self._directions:
-            plan = replace(witness.plan, direction=way, duration_us=round(seconds * 1e6), rate_bps=0)
-            for run in await self._aside(replace(witness, plan=plan), f"estimate of the bytes {WAYS[way]}"):
+            test = self._probe_test(witness, way, round(seconds * 1e6))
+            for run in await self._aside(test, f"estimate of the bytes {WAYS[way]}"):
                 if rate := figures.settled_bps(run, way):
                     found[way] = rate
         return found
+
+    def _probe_test(self, witness: PlannedTest, way: Direction, longest_us: int) -> PlannedTest:
+        """A test of the kind of the witness at full speed, within its part of the budget of bytes."""
+        plan = replace(witness.plan, direction=way, duration_us=longest_us, rate_bps=0)
+        if not self._budget.total_bytes:
+            return replace(witness, plan=plan)
+        limit_bytes = int(PROBE_BUDGET_SHARE * self._budget.total_bytes / len(self._directions))
+        return _of_amount(replace(witness, plan=plan), limit_bytes)
 
     async def _aside(self, test: PlannedTest, text: str) -> list[Run]:
         """Run a test that does not count in the comparison. An error about the server ends the comparison."""
@@ -457,10 +482,13 @@ class Compare:
         cost = f", {lengths.round_s:.0f} s each" if several else f": {lengths.round_s:.0f} s"
         text = (
             f"the round-trip time is {rtt_s * 1e3:.1f} ms, {rounds} of {counted(tests, 'test')} of"
-            f" up to {lengths.test_s:.1f} s{cost}, at most {self._limit_s:.0f} s"
+            f" up to {lengths.test_s:.1f} s{cost}"
         )
+        # A first round is completed, however long it takes; the last test of a later one may take longer.
+        if lengths.round_s <= self._limit_s:
+            text += f", about {self._limit_s:.0f} s in all"
         if self._budget.total_bytes:
-            return f"{text} and {format_size(self._budget.total_bytes)}"
+            return f"{text}, at most {format_size(self._budget.total_bytes)}"
         if not probed:
             return f"{text}; the bytes are known after the first round"
         # Stock KCP sends more than a path carries.
@@ -524,6 +552,13 @@ def _part_name(direction: Direction | None) -> str:
 
 def _facts(one: Contender) -> ContenderFacts:
     return ContenderFacts(one.name, one.transport.name, dict(one.chosen), one.rate_bps, one.ranked)
+
+
+def _of_amount(test: PlannedTest, limit_bytes: int) -> PlannedTest:
+    """The test with an amount that ends it. The client ends it after the planned time at the latest."""
+    plan = replace(test.plan, duration_us=0, total_bytes=max(1, round(limit_bytes * USUAL_SHARE)))
+    options = replace(test.options, longest_us=test.plan.duration_us)
+    return replace(test, plan=plan, options=options, limit_bytes=limit_bytes)
 
 
 def _shortened(test: PlannedTest) -> PlannedTest:

@@ -343,17 +343,9 @@ def _notes(
     width: int | None,
 ) -> Iterator[list[Span]]:
     """The rules behind the figures, as far as the tables need them."""
-    notes = []
+    notes: list[str] = []
     if rows:
-        notes.append(
-            f"steady: payload after the first {report.startup_s:.1f} s of each test, which are the start-up"
-        )
-        steady_s = report.test_s - report.startup_s
-        if 0 < steady_s < SHORT_STEADY_S:
-            notes.append(
-                f"only {steady_s:.1f} s are left of each test, and data that waited behind a loss of the"
-                " start-up may count in them: a longer --time gives better rates"
-            )
+        notes += _steady_notes(report)
     if any(one.standing.rate is not None and one.standing.rate.is_range for one in rows):
         notes.append(f"( ): range of fewer than {FEWEST_FOR_MEDIAN} tests, instead of a 95 % interval")
     if any(_difference(one) == EQUAL for one in rows):
@@ -375,6 +367,28 @@ def _notes(
         notes.append(f"{MESSAGE_WAY}: messages of {size} bytes, {rate} a second, echoed over the idle path")
     if notes:
         yield from _folded([("", "")], "; ".join(notes), "muted", width)
+
+
+def _steady_notes(report: ComparisonReport) -> Iterator[str]:
+    """The part of the tests that the steady rates are about, as it was measured."""
+    tests = [one for one in report.tests if not one.failed]
+    if not tests:
+        return
+    startups_s = [one.steady_from_s for one in tests]
+    yield f"steady: payload after the first {_range(startups_s)} s of each test, which are the start-up"
+    left_s = [one.seconds - one.steady_from_s for one in tests]
+    if round(min(left_s), 1) < SHORT_STEADY_S:
+        more = "--budget" if report.budget_bytes else "--time"
+        yield (
+            f"only {_range(left_s)} s are left of each test, and data that waited behind a loss of the"
+            f" start-up may count in them: a larger {more} gives better rates"
+        )
+
+
+def _range(seconds: Sequence[float]) -> str:
+    """`1.0`, or `0.4 to 1.0` if the values differ."""
+    low, high = f"{min(seconds):.1f}", f"{max(seconds):.1f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _limits(report: ComparisonReport, choice: Choice, width: int | None) -> Iterator[list[Span]]:
@@ -417,7 +431,8 @@ def _slow_machines(report: ComparisonReport, name: str) -> Iterator[str]:
 def _failed(what: str, errors: Sequence[str], count: int) -> Iterator[str]:
     if errors:
         failed = f"{len(errors)} of {counted(count, 'test')}"
-        yield f"{what}: {failed} failed, and no figure uses them ({errors[-1] or 'too short for a rate'})"
+        reason = errors[-1] or "too short for a steady rate"
+        yield f"{what}: {failed} failed, and no figure uses them ({reason})"
 
 
 def _folded(head: list[Span], text: str, style: str, width: int | None) -> Iterator[list[Span]]:

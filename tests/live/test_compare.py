@@ -13,7 +13,7 @@ import pytest
 import iperfpy
 from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError, PlanError
-from iperfpy.experiments import compare_schedule, comparison_run, serial_tests
+from iperfpy.experiments import bulk_figures, compare_schedule, comparison_run, serial_tests
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.comparison_run import Compare, Progress
 from iperfpy.experiments.contender import contenders_of
@@ -36,6 +36,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial_tests, "watch", watch_limited)
     monkeypatch.setattr(compare_schedule, "STARTUP_S", 0.1)
     monkeypatch.setattr(compare_schedule, "STEADY_S", 0.2)
+    monkeypatch.setattr(compare_schedule, "SHORTEST_TEST_S", 0.3)
+    monkeypatch.setattr(bulk_figures, "FEWEST_POINTS", 2)
     monkeypatch.setattr(compare_schedule, "MESSAGE_S", 0.2)
     monkeypatch.setattr(compare_schedule, "LEAST_REST_S", 0.0)
     monkeypatch.setattr(comparison_run, "HELLO_S", 0.1)

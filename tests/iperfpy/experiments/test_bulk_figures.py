@@ -78,6 +78,15 @@ def test_a_short_test_has_at_most_two_thirds_of_it_as_start_up() -> None:
     assert found.steady_bits_per_second == pytest.approx(20e6)
 
 
+def test_a_test_that_ends_right_after_its_start_up_has_no_steady_rate() -> None:
+    """A budget ended it after 0.7 s, and what waited behind a loss was delivered in the last 0.2 s."""
+    found = steady([2.0, 8.0, 20.0, 20.0, 15.0, 25.0, 40.0])
+    assert found.failed
+    assert (found.steady_bits_per_second, found.packet_bits_per_second) == (None, None)
+    assert found.steady_from_s == pytest.approx(0.7 * 2 / 3)
+    assert found.startup_bytes
+
+
 def test_the_start_up_ends_at_90_percent_over_two_round_trips() -> None:
     # One interval of 0.1 s above the mark is a burst; the round-trip time is 0.1 s.
     found = steady([1.0, 19.0, 1.0, 10.0, 19.0, 19.0] + [20.0] * 24)

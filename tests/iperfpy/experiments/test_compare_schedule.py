@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from iperfpy.experiments import compare_schedule as schedule
+from iperfpy.experiments.bulk_figures import FEWEST_POINTS
 from iperfpy.experiments.check_schedule import DIRECTIONS, Timing
 from iperfpy.experiments.compare_schedule import (
     DEFAULT_S,
@@ -20,7 +21,8 @@ from iperfpy.experiments.compare_schedule import (
     rest_s,
     round_turns,
 )
-from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, SHORTEST_S
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES
+from iperfpy.experiments.step_plans import INTERVAL_US
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
 
 TIMING = Timing()
@@ -35,7 +37,7 @@ def test_the_rounds_fit_the_time_unless_one_is_too_long(contenders: int) -> None
     for rtt_ms, time_s in product((0.1, 10, 40, 100, 170, 300), (30, 120, DEFAULT_S, 3600)):
         found = planned(time_s, contenders, rtt_ms / 1e3)
         assert found.rounds >= 1
-        assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == SHORTEST_S
+        assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == schedule.SHORTEST_TEST_S
         assert 0 < found.startup_s <= schedule.STARTUP_SHARE * found.test_s + 1e-9
         assert found.message_s == min(MESSAGE_S, found.test_s)
         assert found.pause_s <= found.rest_s
@@ -122,3 +124,18 @@ def test_six_rounds_fit_the_budget_unless_tests_would_be_tiny(budget: int) -> No
     if budget >= 100_000_000:
         assert FEWEST_FOR_MEDIAN * round_bytes <= budget
     assert limit_bytes_of(0, 8) == 0
+
+
+def test_there_are_fewer_rounds_rather_than_tests_that_end_in_their_start_up() -> None:
+    budget, tests = 20_000_000, 4
+    each = limit_bytes_of(budget, tests, 2_000_000)
+    assert each >= 2_000_000
+    assert limit_bytes_of(budget, tests) < 2_000_000
+    # A single round is planned even if its tests are too small.
+    assert limit_bytes_of(budget, tests, 100_000_000) == limit_bytes_of(budget, tests, 3_000_000)
+
+
+def test_the_shortest_test_has_enough_intervals_behind_its_start_up() -> None:
+    found = planned(5, 4, 0.04)
+    assert found.test_s == schedule.SHORTEST_TEST_S
+    assert (found.test_s - found.startup_s) * 1e6 >= FEWEST_POINTS * INTERVAL_US - 1

@@ -78,10 +78,28 @@ def test_settings_that_a_name_does_not_tell_stand_below_the_table_and_in_the_csv
     }
 
 
-@pytest.mark.parametrize(("test_s", "told"), [(6.8, False), (4.4, False), (3.7, True)])
-def test_a_short_steady_part_is_named(test_s: float, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(6.8, ""), (4.4, ""), (4.38, ""), (3.7, "only 0.3 to 3.4 s are left")]
+)
+def test_a_short_steady_part_is_named(seconds: float, told: str) -> None:
     """A hole of the start-up that is filled in it makes the path look faster than it is."""
-    assert ("are left of each test" in " ".join(text(replace(whole(), test_s=test_s)).split())) is told
+    report = whole()
+    tests = (replace(report.tests[0], seconds=seconds), *report.tests[1:])
+    shown = " ".join(text(replace(report, tests=tests)).split())
+    assert told in shown
+    assert ("are left of each test" in shown) is bool(told)
+
+
+def test_the_start_up_is_the_measured_one_and_not_the_planned_one() -> None:
+    """A budget ends tests before their planned length."""
+    report = whole(2)
+    tests = tuple(replace(one, seconds=0.7, steady_from_s=0.44) for one in report.tests)
+    shown = text(replace(report, tests=tests, budget_bytes=20_000_000))
+    assert "payload after the first 0.4 s of each test" in shown
+    assert "a larger --budget gives better rates" in shown
+    none = tuple(replace(one, steady_bits_per_second=None, seconds=0.7) for one in report.tests)
+    shown = text(replace(report, tests=none))
+    assert "steady: payload" not in shown
 
 
 def test_few_tests_have_a_range_and_a_note() -> None:
