@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from iperfpy.store.diagnosis_difference import DiagnosisChange, diagnosis_change
 from iperfpy.store.difference import SHOWN_EFFECT, Difference, differences
 from iperfpy.store.direction_figures import DAMAGE, about_test, is_test
 from iperfpy.store.document_part import DocumentPart
-from iperfpy.store.folder import Folder, read_document
+from iperfpy.store.folder import STORED, Folder, read_document
 from iperfpy.store.run_index import DIAGNOSE
 from iperfpy.store.run_samples import READERS, RunSample, kind_of, samples_of
 
@@ -162,11 +163,23 @@ class _Side:
 def _read(names: Sequence[str], folder: Folder) -> _Side:
     """Read the runs of a side. Raises `DocumentError`."""
     side = _Side([])
+    known: dict[str, Path] = {}
     for name in names:
         path = folder.find(name)
+        stored = read_document(path)
+        # Runs are the samples: one that is counted twice makes a difference look surer than it is.
+        other = known.setdefault(_content_key(stored), path)
+        if other is not path:
+            twice = "is there twice" if str(other) == str(path) else f"is the same run as {other}"
+            raise DocumentError(f"{path} {twice}: a run counts once on a side")
         side.names.append(str(path))
-        _take(side, path, read_document(path))
+        _take(side, path, stored)
     return side
+
+
+def _content_key(stored: Mapping[str, Any]) -> str:
+    """A text that only the document of the same run has, wherever a copy or a link of it is stored."""
+    return json.dumps({key: value for key, value in stored.items() if key != STORED}, sort_keys=True)
 
 
 def _take(side: _Side, path: Path, stored: Mapping[str, Any]) -> None:
@@ -204,8 +217,9 @@ def _compared(names: tuple[list[str], list[str]], values: Mapping[str, Any]) -> 
     # A single run is compared with the one before it.
     earlier = names[0] or [str(folder.before(folder.find(names[1][0])))]
     first, second = _read(earlier, folder), _read(names[1], folder)
-    if len({*first.names} & {*second.names}):
-        raise DocumentError(f"{({*first.names} & {*second.names}).pop()} is on both sides")
+    before, after = ({os.path.realpath(name) for name in side.names} for side in (first, second))
+    if both := before & after:
+        raise DocumentError(f"{min(both)} is on both sides")
     found = differences(first.samples, second.samples, values["bound"])
     changes: Sequence[DiagnosisChange] = ()
     if first.diagnoses and second.diagnoses:
@@ -242,18 +256,18 @@ def _check_common(first: _Side, second: _Side, found: Difference) -> None:
 
 def _content(side: _Side, groups: Sequence[str]) -> str:
     """The content of a side in words."""
-    parts = list(groups)
+    parts = [_listed(groups)] if groups else []
     if side.diagnoses:
         parts.append("diagnoses")
     if side.failed:
-        parts.append(f"runs without a result ({', '.join(side.failed[:3])})")
+        parts.append(f"runs without a result ({_listed(side.failed)})")
     return ", ".join(parts) or "nothing"
 
 
 def remarks(first: _Side, second: _Side, found: Difference) -> list[str]:
     """Sentences about runs that are left out, and about sides that differ in more than time."""
     said = [
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} on the {side} side only, and left out"
+        f"{_listed(names)} {'is' if len(names) == 1 else 'are'} on the {side} side only, and left out"
         for side, names in zip(("first", "second"), found.only, strict=True)
         if names
     ]
@@ -267,5 +281,7 @@ def remarks(first: _Side, second: _Side, found: Difference) -> list[str]:
     return said
 
 
-def _listed(names: set[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
+    """The first three names."""
+    names = {*names}
     return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")

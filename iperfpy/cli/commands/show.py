@@ -39,7 +39,7 @@ from iperfpy.options import NO_PICTURES, ClientOptions, PictureOptions
 from iperfpy.plan import Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.report.csv_columns import header
-from iperfpy.report.csv_file import CsvFile
+from iperfpy.report.csv_file import STDOUT, CsvFile, CsvStream, RowWriter
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.interval_clock import IntervalClock
 from iperfpy.report.terminal import Wording
@@ -60,7 +60,12 @@ HEADING = "Forms"
 def flags() -> list[click.Option]:
     """New options of the subcommand."""
     return [
-        Flag(HEADING, ["csv", "--csv"], "write FILE instead of printing; it must not exist", type=FILE),
+        Flag(
+            HEADING,
+            ["csv", "--csv"],
+            "write FILE instead of printing; it must not exist (-: stdout)",
+            type=FILE,
+        ),
         *chosen_flags((*PICTURES, "flent", "plot")),
         Flag(HEADING, ["text", "--text"], TEXT_FORM_HELP, type=TEXT_FORM),
         *shown_flags(HEADING),
@@ -87,13 +92,17 @@ def main(words: Sequence[str]) -> int:
         values["pictures"] = picture_options(values)
         if values["plot"] and values["json"]:
             raise ParameterError("--plot and -J exclude each other: both use standard output")
+        if values["csv"] == STDOUT and (values["json"] or values["plot"]):
+            other = "-J" if values["json"] else "--plot"
+            raise ParameterError(f"--csv - and {other} exclude each other: both use standard output")
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except (ParameterError, SettingsError) as error:
         return complain(str(error), kind="parameter error")
     try:
         path = Folder(values["results"] or "").find(values["run"])
-        written = ((f"--{name}", values[name] or "") for name in ("csv", "html", "png", "flent"))
+        written = [(f"--{name}", values[name] or "") for name in ("csv", "html", "png", "flent")]
+        written = [named for named in written if named != ("--csv", STDOUT)]
         check_files(written, [("the run", str(path))])
         _show(path, read_document(path), values)
     except IperfpyError as error:
@@ -213,6 +222,8 @@ def _write_csv(path: Path, kind: str, document: dict[str, Any], target: Path) ->
             for cells in forms.rows(report):
                 rows.row(cells)
     except OSError as error:
+        if str(target) == STDOUT:
+            raise  # as every error of standard output
         raise _WriteError(error) from error
 
 
@@ -234,8 +245,11 @@ def _write_test(run: Run, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _new_csv(path: Path, titles: Sequence[str]) -> Iterator[CsvFile]:
-    """A file that did not exist, open. Raises `StartError`, OSError."""
+def _new_csv(path: Path, titles: Sequence[str]) -> Iterator[RowWriter]:
+    """A file that did not exist, open, or standard output. Raises `StartError`, OSError."""
+    if str(path) == STDOUT:
+        yield CsvStream(sys.stdout, titles)
+        return
     try:
         file = CsvFile(path, titles, new=True)
     except FileExistsError as error:

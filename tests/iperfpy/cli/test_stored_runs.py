@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from iperfpy.cli.commands.diff import _check_common, _Side
 from iperfpy.cli.main import main
 from iperfpy.comparison.comparison_report import (
     ComparisonReport,
@@ -21,6 +22,7 @@ from iperfpy.comparison.comparison_report import (
     MeasuredMessages,
     MeasuredTest,
 )
+from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction
 from iperfpy.report import (
     compare_document,
@@ -32,6 +34,7 @@ from iperfpy.report import (
 )
 from iperfpy.report.diagnosis_document import about, document
 from iperfpy.report.difference_text import _signed
+from iperfpy.store.difference import Difference
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder
 from iperfpy.store.run_index import About
@@ -75,6 +78,9 @@ def save(store: Folder, made: dict[str, Any], when: float = 1_795_966_017, **cha
 def save_set(store: Folder, title: str, level: float, runs: int = 5, **model: Any) -> list[str]:
     rng = np.random.default_rng(int(level * 1000))
     made = documents(Model(runs, **model), 1 - level, rng)
+    # Equal figures without any noise are those of different runs by their times.
+    for number, one in enumerate(made):
+        one["start"].setdefault("timestamp", {})["timesecs"] = 1_795_966_017 + number
     return [save(store, one, title=title, hosts=("me", "vpn.example")) for one in made]
 
 
@@ -242,6 +248,9 @@ def test_the_forms_of_a_test(store: Folder, iperfpy: Run, tmp_path: Path) -> Non
     )
     path = tmp_path / "x.csv"
     assert iperfpy("show", "last", "--csv", str(path)) == (0, "", "")
+    assert iperfpy("show", "last", "--csv", "-") == (0, path.read_text(), "")
+    assert not Path("-").exists()
+    assert iperfpy("show", "last", "--csv", "-", "-J")[0] == 1
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert [row["type"] for row in rows][-1] == "sum"
     assert rows[0]["time"].startswith("2026-")
@@ -380,6 +389,29 @@ def test_a_regression_has_the_status_1_and_its_line(store: Folder, iperfpy: Run)
     assert "range of fewer than 6 runs" in legend
     assert iperfpy("diff", "--fail-below", "20%", *before, "--", *after)[0] == 0
     assert iperfpy("diff", *before, "--", *after, "--fail-below", "20")[0] == 0
+
+
+@pytest.mark.parametrize("how", ["name", "file", "link", "copy"])
+def test_a_run_counts_once_on_a_side(store: Folder, iperfpy: Run, tmp_path: Path, how: str) -> None:
+    before, after = save_set(store, "before", 1.0, 4), save_set(store, "after", 0.93, 4)
+    file, again = store.path / f"{before[0]}.json", tmp_path / "again.json"
+    if how == "link":
+        again.symlink_to(file)
+    else:
+        again.write_bytes(file.read_bytes())
+    word = {"name": before[0], "file": str(file)}.get(how, str(again))
+    for sides in ([*before, word, "--", *after], [*after, "--", *before, word]):
+        status, out, err = iperfpy("diff", *sides)
+        assert (status, out) == (2, "")
+        assert "a run counts once on a side" in err
+        assert ("is there twice" in err) is (how in ("name", "file"))
+
+
+def test_sides_without_anything_in_common_name_three_groups_at_most(store: Folder, iperfpy: Run) -> None:
+    side = _Side(["runs"])
+    groups = tuple(f"group {number}" for number in range(50))
+    with pytest.raises(DocumentError, match=r"has group 0, group 1, group 10, \.\.\., the second"):
+        _check_common(side, side, Difference((), (groups, ("udp up",))))
 
 
 def test_equal_sides_are_within_noise(store: Folder, iperfpy: Run) -> None:
