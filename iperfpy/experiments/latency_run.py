@@ -46,6 +46,8 @@ from iperfpy.sampling.way_split import Clocks, RowMessages, clocks_of
 
 UP, DOWN, BOTH = "up", "down", "both"
 WAYS = (UP, DOWN, BOTH)
+SECONDS = 11.0
+"""Time of the messages of a test: 100 a second have the 1,000 answers of P99 at some loss, too."""
 ENDS_ALL = (ConnectError, PeerError, ProtocolError, FaultError)
 """Errors after which no other test can succeed either."""
 AGAIN_S, PATIENCE_S = 0.5, 5.0
@@ -105,7 +107,7 @@ class _OwnKeywords(TypedDict, total=False):
     settings: Sequence[str]  # --set
     sizes: Sequence[int]  # --size [100], bytes of a message
     rates: Sequence[int]  # --rate [100], messages per second; each pair with a size is measured
-    seconds: float  # -t [10], of each test
+    seconds: float  # -t [11], of each test
     loads: Sequence[str]  # --load ["none", "own"]
     load_directions: Sequence[str]  # --load-direction ["up", "down"]; "both": at once
     load_rate: float | None  # -b, bits per second of the loads, 0: as much as they carry
@@ -188,7 +190,7 @@ def _latency_run(
         loads=own.get("loads", (IDLE, OWN)),
         directions=own.get("load_directions", (UP, DOWN)),
     )
-    seconds, rounds = own.get("seconds", 10.0), own.get("rounds", 1)
+    seconds, rounds = own.get("seconds", SECONDS), own.get("rounds", 1)
     check_steps(steps, seconds)
     ROUNDS.check(rounds)
     load_rate = own.get("load_rate")
@@ -284,7 +286,7 @@ class LatencyRun:
         options: ClientOptions,
         steps: Sequence[LatencyStep],
         *,
-        seconds: float = 10.0,
+        seconds: float = SECONDS,
         rounds: int = 1,
         load_rate: float | None = None,
         tos: int = 0,

@@ -6,12 +6,14 @@ Neither is part of the report: standard output has the result alone.
 from __future__ import annotations
 
 import contextlib
+import shutil
+import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from iperfpy.report.screen import printable, write_line
+from iperfpy.report.screen import NARROWEST, printable, write_line
 from iperfpy.report.status_row import ERASE, can_have_row
 
 if TYPE_CHECKING:
@@ -58,7 +60,14 @@ class PlainProgress:
         self._line(f"{elapsed_s:5.1f} of {total_s:.0f} s: {text}")
 
     def remark(self, text: str) -> None:
-        self._line(text)
+        """A terminal without a cursor gets whole words; a pipe gets whole lines."""
+        if self._stream.closed or not self._stream.isatty():
+            self._line(text)
+            return
+        # A last column that is written makes some terminals begin a line of their own.
+        width = max(NARROWEST, shutil.get_terminal_size().columns - 1)
+        for line in textwrap.wrap(printable(text), width, break_on_hyphens=False, break_long_words=False):
+            self._line(line)
 
     def advance(self, elapsed_s: float, total_s: float) -> None:
         """A pipe gets no bar."""

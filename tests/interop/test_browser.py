@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
+from iperfpy.report.diagnosis_document import document as diagnosis_document
+from iperfpy.report.latency_document import document as latency_document
 from iperfpy.report.pictures.comparison_page import page_of_comparison
+from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
 from iperfpy.report.pictures.html_page import html_of
+from iperfpy.report.pictures.latency_page import page_of_latency
 from iperfpy.report.pictures.run_page import page_of
 from tests.interop.browser import Browser, browser, chromium
+from tests.iperfpy.report import diagnosis_scenes
+from tests.iperfpy.report.latency_scenes import latency_report
 from tests.iperfpy.report.picture_scenes import kcp_run
 from tests.iperfpy.report.test_experiment_pages import comparison
 from tests.iperfpy.report.test_html_page import evil_page
@@ -23,6 +29,15 @@ BOXES = """[...document.querySelectorAll('.panel .u-over')].map(one => {
 VALUES = """[...document.querySelectorAll('.u-series:not(.bound):not(:first-child) .u-value')]
     .map(one => one.textContent)"""
 """Values in the legends, without those of the time axis, which are hidden."""
+
+
+CUT = """[...document.querySelectorAll('svg.shape')].flatMap(picture => {
+    const outer = picture.getBoundingClientRect();
+    return [...picture.querySelectorAll('text:not(.name)')].filter(one => {
+        const box = one.getBoundingClientRect();
+        return box.left < outer.left - 1 || box.right > outer.right + 1;
+    }).map(one => one.textContent); })"""
+"""Texts of axes that leave their picture, and are cut off."""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +55,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {
         "test": page_of(kcp_run()),
         "comparison": page_of_comparison(comparison()),
+        "latency": page_of_latency(latency_document(latency_report())),
+        "diagnosis": page_of_diagnosis(diagnosis_document(diagnosis_scenes.whole())),
         "evil": evil_page(),
     }
     for name, page in made.items():
@@ -54,7 +71,16 @@ def shown(tab: Browser) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "dark"), [("test", False), ("test", True), ("comparison", True), ("evil", False)]
+    ("name", "dark"),
+    [
+        ("test", False),
+        ("test", True),
+        ("comparison", True),
+        ("evil", False),
+        ("latency", False),
+        ("latency", True),
+        ("diagnosis", False),
+    ],
 )
 def test_a_page_fits_every_width_without_an_error(
     tab: Browser, pages: dict[str, Path], name: str, dark: bool
@@ -62,7 +88,9 @@ def test_a_page_fits_every_width_without_an_error(
     for width in WIDTHS:
         tab.open(pages[name], width=width, dark=dark)
         assert tab.value("document.documentElement.scrollWidth") == width
-        assert tab.value("document.querySelectorAll('.panel canvas').length") > 0
+        panels = tab.value("document.querySelectorAll('.panel').length")
+        assert tab.value("document.querySelectorAll('.panel canvas').length") == panels
+        assert panels > 0 or name == "diagnosis"
         for _, _, plot_width, height in tab.value(BOXES):
             assert plot_width > 0.6 * min(width, 700)
             assert height > 80
@@ -71,6 +99,8 @@ def test_a_page_fits_every_width_without_an_error(
             "[...document.querySelectorAll('figure')].map(one => one.getBoundingClientRect().top)"
         )
         assert tops == sorted(tops)
+        # No text is cut off at the edge of its picture.
+        assert name == "evil" or not tab.value(CUT)
     assert not tab.console
     assert {url.partition(":")[0] for url in tab.requests} <= {"file", "data", "about"}
 
@@ -137,6 +167,18 @@ def test_a_legend_can_be_used_without_a_mouse(tab: Browser, pages: dict[str, Pat
     tab.value("document.querySelector('.u-series:nth-child(2) th').focus()")
     tab.key("Enter")
     assert tab.value("document.querySelector('.u-series:nth-child(2)').classList.contains('u-off')")
+
+
+def test_three_contenders_differ_in_a_legend_without_their_colours(
+    tab: Browser, pages: dict[str, Path]
+) -> None:
+    tab.open(pages["comparison"])
+    styles = tab.value(
+        "[...document.querySelectorAll('.panel')[0].querySelectorAll("
+        "'.u-series:not(.bound):not(:first-child) .u-marker')]"
+        ".map(one => getComputedStyle(one).borderTopStyle)"
+    )
+    assert styles[:3] == ["solid", "dashed", "dotted"]
 
 
 def test_paper_is_light_and_has_the_panels(tab: Browser, pages: dict[str, Path]) -> None:

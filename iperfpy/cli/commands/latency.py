@@ -15,6 +15,7 @@ from iperfpy.experiments.keyword_limits import MESSAGE_BYTES, MESSAGE_RATE, MESS
 from iperfpy.experiments.latency_run import (
     BOTH,
     DOWN,
+    SECONDS,
     UP,
     WAYS,
     LatencyRun,
@@ -78,9 +79,9 @@ def _message_flags() -> list[click.Option]:
         Flag(
             HEADING,
             ["time_us", "-t", "--time"],
-            "seconds of each test [10]",
+            f"seconds of each test [{SECONDS:.0f}]",
             type=Parsed("SEC", duration("-t", *MESSAGE_TEST_US.range(), zero=False)),
-            default=10 * SECOND_US,
+            default=round(SECONDS * SECOND_US),
         ),
         Flag(
             HEADING,

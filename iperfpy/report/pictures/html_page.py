@@ -6,7 +6,8 @@
 
 uPlot comes from the package youplot, which carries it. The page forbids itself every request, and every
 script and style but its own (a Content-Security-Policy with their hashes). It has at most `LARGEST_BYTES`: if
-it would be larger, its panels get fewer points, and the page says so.
+it would be larger, its panels and curves get fewer points, then the last pictures are left out, and the page
+says so.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from itertools import groupby
 from typing import Any
 
 from iperfpy.errors import StartError
+from iperfpy.protocols.units import counted
 from iperfpy.report.pictures.markup import cleaned, escaped, isolated, script_data, tag
 from iperfpy.report.pictures.page_model import (
     Block,
@@ -42,7 +46,7 @@ from iperfpy.report.pictures.svg_shapes import boxes_svg, distribution_svg, lane
 from iperfpy.report.pictures.thinning import MOST_POINTS, thinned
 
 LARGEST_BYTES = 200_000
-FEWEST_POINTS, MANY_COLUMNS = 40, 8
+FEWEST_POINTS, MANY_COLUMNS = 24, 8
 POINTS_PER_DOT = 5
 """Points of a series for each dot of a scatter, which takes as many more bytes."""
 MISSING = "a page (--html) needs the package youplot, which is not installed: pip install youplot"
@@ -53,9 +57,35 @@ def html_of(page: Page) -> str:
     most = MOST_POINTS
     while True:
         text = _document(page, most)
-        if len(text.encode()) <= LARGEST_BYTES or most <= FEWEST_POINTS:
+        if len(text.encode()) <= LARGEST_BYTES:
             return text
+        if most <= FEWEST_POINTS:
+            return _shortened(page, most)
         most = most * 2 // 3
+
+
+def _shortened(page: Page, most: int) -> str:
+    """The page without its last pictures, or tables as well, as few of them as possible."""
+    tables = [place for place, block in enumerate(page.blocks) if isinstance(block, Table)]
+    pictures = [place for place, block in enumerate(page.blocks) if not isinstance(block, (Table, Facts))]
+    # From the end, because the blocks of a page begin with the most important ones.
+    order = [*reversed(pictures), *reversed(tables)]
+
+    def without(count: int) -> str:
+        gone = set(order[:count])
+        parts = [counted(min(count, len(pictures)), "picture")]
+        if count > len(pictures):
+            parts.append(counted(count - len(pictures), "table"))
+        left_out = (
+            f"{' and '.join(parts)} {'is' if count == 1 else 'are'} left out: a page has at most"
+            f" {LARGEST_BYTES // 1000} KB. The document of the run (-J) has every figure."
+        )
+        blocks = tuple(block for place, block in enumerate(page.blocks) if place not in gone)
+        return _document(replace(page, blocks=blocks, warnings=(left_out, *page.warnings)), most)
+
+    counts = range(1, len(order) + 1)
+    fits = bisect_left(counts, True, key=lambda count: len(without(count).encode()) <= LARGEST_BYTES)
+    return without(min(fits + 1, len(order)))
 
 
 def check_library() -> None:
@@ -218,7 +248,7 @@ def _shape(block: Scatter | Distribution | Boxes, dots: int) -> str:
         )
         for curve in block.curves
     )
-    return tag("ul", names, class_="legend") + distribution_svg(block)
+    return tag("ul", names, class_="legend") + distribution_svg(block, dots)
 
 
 def _samples(curve: Curve) -> str:

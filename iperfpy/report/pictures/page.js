@@ -16,6 +16,9 @@
   };
   const seconds = (value) => value.toLocaleString("en", { maximumFractionDigits: 2 });
 
+  // The style of a border that resembles the dashes of a line.
+  const border = (dash) => (!dash?.length ? "solid" : dash.length === 2 && dash[0] <= 3 ? "dotted" : "dashed");
+
   // Each interval's value holds until the next interval begins, so that the last one is drawn to its end.
   const held = (list) => list.concat(list.slice(-1));
 
@@ -85,7 +88,7 @@
         { ...axis, size: 26, gap: 3, values: (u, marks) => marks.map((at) => `${seconds(at)} s`), space: 60 },
         { ...axis, size: AXIS, gap: 4, values: (u, marks) => marks.map(short), space: 30 },
       ],
-      legend: { live: true, markers: { width: 2, dash: (u, i) => (series[i].dash?.length ? "dashed" : "solid") } },
+      legend: { live: true, markers: { width: 2, dash: (u, i) => border(series[i].dash) } },
       cursor: {
         sync: { key: `timeline-${number}`, scales: ["x", null] },
         drag: { x: true, y: false },

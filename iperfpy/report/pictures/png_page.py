@@ -35,6 +35,9 @@ MISSING = "an image (--png) needs matplotlib, which is not installed: pip instal
 WIDTH, LEFT, RIGHT, GAP = 10.0, 1.4, 0.25, 0.46
 PANEL, LANE, SHAPE, HEAD, LINE = 1.15, 0.24, 2.6, 0.25, 0.24
 """Inches: the image and its margins, the gap above each row of diagrams, heights of diagrams and of text."""
+X_TITLE, LEGEND_LINE, SHORT_NAME = 0.38, 0.17, 10
+"""Inches of the numbers and the title below an axis, and of a line of a legend; letters of a name of which
+two stand on such a line."""
 DPI = 110
 SHAPES_ABREAST = 3
 STYLE: dict[Any, Any] = {
@@ -130,15 +133,27 @@ def _rows(page: Page) -> Iterator[_Row]:
         page.blocks, lambda block: isinstance(block, (Scatter, Distribution, Boxes))
     ):
         if small:
-            for some in batched([partial(_shape, block) for block in blocks], SHAPES_ABREAST):
-                yield _Row(SHAPE, some, below=0.35)
+            for some in batched([*blocks], SHAPES_ABREAST):
+                below = max(_legend_height(block) for block in some)
+                yield _Row(SHAPE, tuple(partial(_shape, block) for block in some), X_TITLE + below)
         else:
             for block in blocks:
                 if isinstance(block, Timeline):
                     yield from _timeline(thinned(block), named=several)
 
 
-def batched(items: list[Draw], most: int) -> Iterator[tuple[Draw, ...]]:
+def _legend_columns(one: Distribution) -> int:
+    return 2 if all(len(curve.name) <= SHORT_NAME for curve in one.curves) else 1
+
+
+def _legend_height(block: Block) -> float:
+    """Inches of the legend below a picture."""
+    if not isinstance(block, Distribution):
+        return 0.0
+    return LEGEND_LINE * (1 + -(-len(block.curves) // _legend_columns(block)))
+
+
+def batched(items: list[Block], most: int) -> Iterator[tuple[Block, ...]]:
     """The items in tuples of at most `most` (itertools has it since Python 3.12)."""
     for first in range(0, len(items), most):
         yield tuple(items[first : first + most])
@@ -256,7 +271,15 @@ def _distribution(one: Distribution, axis: Any) -> None:
     axis.set_title(one.title)
     axis.set_ylabel("share of the samples")
     _label_x(one.x, axis)
-    axis.legend(fontsize=8, loc="lower right")
+    # Below the axes: curves begin and end in every corner of them.
+    axis.legend(
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(-0.05, -X_TITLE / SHAPE),
+        ncols=_legend_columns(one),
+        borderaxespad=0.3,
+        frameon=False,
+    )
 
 
 def _boxes(boxes: Boxes, axis: Any) -> None:

@@ -8,12 +8,14 @@ larger.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import cos, log10, pi, sin
 
 from iperfpy.report.pictures.axis_scale import AxisScale, scale_for, short_number
 from iperfpy.report.pictures.markup import escaped, tag
 from iperfpy.report.pictures.page_model import (
+    CURVE_POINTS,
     Axis,
     Box,
     Boxes,
@@ -27,15 +29,21 @@ from iperfpy.report.pictures.page_model import (
     Timeline,
     ellipse_of,
     quartiles,
+    thinned_curve,
 )
 from iperfpy.report.pictures.palette import LOOKS, look
 
 WIDTH, HEIGHT = 400, 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 28, 46
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 28, 46
+"""Margins: `99.99 %` in the larger text of a phone fits on the left."""
+LETTER_WIDTH, LINE_HEIGHT = 8.0, 16.0
+"""Room for a letter of a name, in the larger text of a phone."""
 MOST_POINTS = 400
 """Points of a scatter that are drawn, all clouds together."""
 FEW_SAMPLES = 60
 """Samples of a box that are drawn; more would be a band."""
+FEWEST_CURVE_POINTS = 16
+"""Points of a curve on a page that has many of them."""
 MOST_COLUMNS = 300
 """Columns of a ribbon's lane; more intervals are averaged."""
 TAILS = ((0.0, "0 %"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"))
@@ -58,15 +66,19 @@ def scatter_svg(scatter: Scatter, most: int = MOST_POINTS) -> str:
     parts = [*_frame(x, y, scatter.x, [(value, short_number(value)) for value in y.ticks()])]
     parts.append(_y_title(scatter.y))
     step = -(-len(points) // most)
+    names: list[_Area] = []
     parts += [
-        tag("g", "".join(_cloud(cloud, x, y, scatter, step)), class_=slot_class(cloud.slot))
+        tag("g", "".join(_cloud(cloud, x, y, scatter, step, names)), class_=slot_class(cloud.slot))
         for cloud in scatter.clouds
     ]
     return _picture(scatter.title, parts)
 
 
-def _cloud(cloud: Cloud, x: AxisScale, y: AxisScale, scatter: Scatter, step: int) -> Iterator[str]:
-    """Every `step`-th point, the ellipse of all of them, and the name."""
+def _cloud(
+    cloud: Cloud, x: AxisScale, y: AxisScale, scatter: Scatter, step: int, names: list[_Area]
+) -> Iterator[str]:
+    """Every `step`-th point, the ellipse of all of them, and the name. `names`: areas of the names so far, to
+    which this one is added."""
     placed = [(x.at(one), y.at(other)) for one, other in cloud.points]
     # The ellipse is that of the picture: on a logarithmic axis, of the logarithms.
     ellipse = None if cloud.joined else ellipse_of(placed)
@@ -82,14 +94,40 @@ def _cloud(cloud: Cloud, x: AxisScale, y: AxisScale, scatter: Scatter, step: int
         return
     # The name stands beside the mean, on the side with more room.
     on_right = mean[0] < WIDTH / 2
+    at, width = mean[0] + (10 if on_right else -10), LETTER_WIDTH * len(cloud.name)
+    area = _free_area(at if on_right else at - width, width, mean[1] - 8, names)
+    names.append(area)
     yield tag(
         "text",
         escaped(cloud.name),
         class_="name",
-        x=_n(mean[0] + (10 if on_right else -10)),
-        y=_n(mean[1] - 8),
+        x=_n(at),
+        y=_n(area.bottom),
         text_anchor="start" if on_right else "end",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """The area of a name: a line of text whose base line is `bottom`."""
+
+    left: float
+    right: float
+    bottom: float
+
+    def meets(self, other: _Area) -> bool:
+        beside = self.right < other.left or other.right < self.left
+        return not beside and abs(self.bottom - other.bottom) < LINE_HEIGHT
+
+
+def _free_area(left: float, width: float, bottom: float, taken: Sequence[_Area]) -> _Area:
+    """The area nearest to a base line that meets no other one, above it or below it."""
+    wanted = _Area(left, left + width, bottom)
+    # A free place is the wanted one, or directly above or below another name.
+    edges = (one.bottom + sign * LINE_HEIGHT for one in taken for sign in (-1, 1))
+    places = sorted([bottom, *edges], key=lambda place: abs(place - bottom))
+    areas = (replace(wanted, bottom=place) for place in places if TOP < place < HEIGHT - BOTTOM)
+    return next((one for one in areas if not any(one.meets(other) for other in taken)), wanted)
 
 
 def _ellipse_path(one: Ellipse, steps: int = 40) -> str:
@@ -101,8 +139,13 @@ def _ellipse_path(one: Ellipse, steps: int = 40) -> str:
 # -- a distribution
 
 
-def distribution_svg(one: Distribution) -> str:
-    """Cumulative shares; each step of the upper half is a tenth of the rest."""
+def distribution_svg(one: Distribution, most: int = CURVE_POINTS) -> str:
+    """Cumulative shares; each step of the upper half is a tenth of the rest. `most`: points of each curve."""
+    curves = [
+        replace(curve, points=thinned_curve(curve.points, max(most, FEWEST_CURVE_POINTS)))
+        for curve in one.curves
+    ]
+    one = replace(one, curves=tuple(curves))
     values = [value for curve in one.curves for value, _ in curve.points] + [mark.value for mark in one.marks]
     x = scale_for(values, LEFT, WIDTH - RIGHT, may_be_log=True)
     top = max(tail(share) for curve in one.curves for _, share in curve.points)
@@ -125,7 +168,7 @@ def tail(share: float) -> float:
 
 def _curve(curve: Curve, x: AxisScale, y: AxisScale) -> str:
     placed = [(x.at(value), y.at(tail(share))) for value, share in curve.points]
-    every = max(1, len(placed) // 8)
+    every = max(1, -(-len(placed) // (8 if len(placed) > 2 * FEWEST_CURVE_POINTS else 4)))
     marks = "".join(marker_path(curve.slot, *point) for point in placed[every // 2 :: every])
     return tag("path", class_="line", d=_line(placed)) + tag("path", class_="dots solid", d=marks)
 

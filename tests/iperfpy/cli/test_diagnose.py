@@ -205,6 +205,21 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     assert stream.getvalue() == "  0.0 of 60 s: idle path\n"
 
 
+def test_a_remark_is_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "80")
+    text = "round-trip time 41.3 ms, up to 9 rounds of 12 tests of up to 3.2 s, 38 s each, about 40 s in all"
+    stream = Terminal()
+    with progress_for(stream) as view:
+        view.remark(text)
+    assert max(map(len, stream.getvalue().splitlines())) < 80
+    assert stream.getvalue().split() == text.split()
+    pipe = io.StringIO()
+    with progress_for(pipe) as view:
+        view.remark(text)
+    assert pipe.getvalue() == f"{text}\n"
+
+
 def test_a_terminal_gets_a_bar_that_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()

@@ -264,3 +264,10 @@ def test_rounds_turn_the_order_around(asked: list[MessageTest]) -> None:
     words = ["latency", "192.0.2.7", "--proto", "tcp,kcp", "--load", "none", "--rounds", "3", "--no-save"]
     assert main(words) == 0
     assert [one.transport for one in asked] == ["tcp", "kcp", "kcp", "tcp", "tcp", "kcp"]
+
+
+def test_by_default_a_path_that_loses_some_messages_has_a_p99(asked: list[MessageTest]) -> None:
+    assert main(["latency", "192.0.2.7", "--proto", "udp", "--load", "none", "--no-save"]) == 0
+    (test,) = asked
+    # 5 % of the messages, or of their echoes, are lost.
+    assert 0.95 * test.per_s * test.seconds >= 1000

@@ -11,6 +11,7 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from iperfpy.report.pictures.page_model import (
     Trace,
 )
 from iperfpy.report.pictures.run_page import page_of
+from iperfpy.report.pictures.svg_shapes import BOTTOM, HEIGHT, TOP, scatter_svg
 from tests.iperfpy.report.picture_scenes import EVIL, kcp_run, scene_run
 from tests.iperfpy.report.scenes import SCENES
 
@@ -234,3 +236,20 @@ def test_without_youplot_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(builtins, "__import__", refused)
     with pytest.raises(StartError, match="pip install youplot"):
         html_page.check_library()
+
+
+def test_the_names_of_near_clouds_do_not_overprint_each_other() -> None:
+    names = ("kcp-bbr", "tcp bbr", "kcp fast", "udp")
+    clouds = tuple(
+        Cloud(name, slot, ((20.0 + slot / 50, 5.0), (20.1, 5.1), (20.0, 5.05)))
+        for slot, name in enumerate(names)
+    )
+    far = Cloud("far", 5, ((80.0, 1.0), (81.0, 1.1), (79.0, 0.9)))
+    picture = scatter_svg(Scatter("t", Axis("RTT", "ms"), Axis("rate", "Mbit/s"), (*clouds, far)))
+    places = re.findall(
+        r'<text class="name" x="([0-9.]+)" y="([0-9.]+)" text-anchor="(\w+)">([^<]+)<', picture
+    )
+    assert [name for *_, name in places] == [*names, "far"]
+    rows = [float(y) for _, y, _, name in places if name != "far"]
+    assert min(abs(a - b) for a, b in combinations(rows, 2)) >= 15.9
+    assert all(TOP < row < HEIGHT - BOTTOM for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -163,3 +164,30 @@ def test_the_page_is_small_and_its_text_stays_text() -> None:
 def test_another_document_is_an_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(DocumentError):
         page_of_document(LATENCY, wrong)
+
+
+def groups(count: int) -> dict[str, Any]:
+    """Three transports at as many sizes of messages."""
+    names = ("udp", "kcp fast", "tcp bbr", "kcp-bbr")
+    return document(*({**row(name), "size_bytes": 100 + size} for size in range(count) for name in names))
+
+
+def test_a_page_of_many_groups_is_small_and_has_them_all() -> None:
+    text = html_of(page_of_latency(groups(12)))
+    assert len(text.encode()) <= LARGEST_BYTES
+    shown = "".join(parsed(text).text)
+    assert all(
+        f"messages of {100 + size} bytes, Idle path: {word}" in shown
+        for size in range(12)
+        for word in ("distribution", "spread")
+    )
+    assert "left out" not in shown
+
+
+def test_a_page_says_what_it_cannot_hold() -> None:
+    text = html_of(page_of_latency(groups(20)))
+    assert 0.8 * LARGEST_BYTES < len(text.encode()) <= LARGEST_BYTES
+    shown = "".join(parsed(text).text)
+    assert re.search(r"[1-9][0-9]* pictures are left out: a page has at most 200 KB", shown)
+    # Tables stay: the figures of the last group are there.
+    assert "messages of 119 bytes" in shown
