@@ -76,7 +76,7 @@ def test_every_transport_is_measured_idle_and_beside_its_own_bulk_data_in_both_d
     assert "beside own bulk data, up" in output.out
     assert "beside own bulk data, down" in output.out
     assert "tcp: beside tcp down 20.0 Mbit/s" in output.out
-    assert "12 tests of 10 s" in output.err
+    assert "12 tests of 11 s" in output.err
 
 
 def test_transports_beside_the_same_named_load_are_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_the_csv_has_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> 
         *(("kcp", "none", ""), ("tcp", "none", "")),
         *(("kcp", "kcp", "both"), ("tcp", "tcp", "both")),
     ]
-    assert float(found[0]["p50_us"]) == pytest.approx(20_499.5)
+    assert float(found[0]["p50_us"]) == pytest.approx(20_549.5)
 
 
 def test_the_result_is_kept_and_shown_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
