@@ -18,9 +18,9 @@ from iperfpy.report.pictures.run_page import page_of
 from tests.interop.browser import Browser, browser, chromium
 from tests.iperfpy.report import diagnosis_scenes
 from tests.iperfpy.report.latency_scenes import latency_report
-from tests.iperfpy.report.picture_scenes import kcp_run
-from tests.iperfpy.report.test_experiment_pages import comparison
-from tests.iperfpy.report.test_html_page import evil_page
+from tests.iperfpy.report.pictures.picture_scenes import kcp_run
+from tests.iperfpy.report.pictures.test_experiment_pages import comparison
+from tests.iperfpy.report.pictures.test_html_page import evil_page
 
 pytestmark = pytest.mark.interop
 WIDTHS = (360, 800, 1600)

@@ -22,8 +22,8 @@ from iperfpy.report.compare_document import document as compare_document
 from iperfpy.report.diagnosis_document import document as diagnosis_document
 from iperfpy.report.pictures import html_page
 from tests.iperfpy.report import diagnosis_scenes
-from tests.iperfpy.report.picture_scenes import kcp_run
-from tests.iperfpy.report.test_experiment_pages import comparison
+from tests.iperfpy.report.pictures.picture_scenes import kcp_run
+from tests.iperfpy.report.pictures.test_experiment_pages import comparison
 from tests.warm_program import local_server
 
 

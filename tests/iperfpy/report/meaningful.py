@@ -9,7 +9,7 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit, Value
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.store.stored_run import Run
-from tests.iperfpy.report.picture_scenes import run_of
+from tests.iperfpy.report.pictures.picture_scenes import run_of
 from tests.iperfpy.report.scenes import CPU, Scene, SceneTransport, start_of
 
 _PERCENT, _US, _BYTES = Unit.PERCENT, Unit.MICROSECONDS, Unit.BYTES

@@ -11,8 +11,8 @@ from iperfpy.errors import StartError
 from iperfpy.report.pictures import png_page
 from iperfpy.report.pictures.page_model import Page
 from iperfpy.report.pictures.png_page import png_of
-from tests.iperfpy.report.picture_scenes import EVIL
-from tests.iperfpy.report.test_html_page import evil_page
+from tests.iperfpy.report.pictures.picture_scenes import EVIL
+from tests.iperfpy.report.pictures.test_html_page import evil_page
 
 
 @pytest.fixture(autouse=True)

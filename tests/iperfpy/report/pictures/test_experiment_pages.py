@@ -40,8 +40,8 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.store.run_index import COMPARE, DIAGNOSE, TEST
 from tests.iperfpy.report import diagnosis_scenes
-from tests.iperfpy.report.picture_scenes import EVIL, kcp_run
-from tests.iperfpy.report.test_html_page import parsed
+from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run
+from tests.iperfpy.report.pictures.test_html_page import parsed
 
 UP, DOWN = Direction.FORWARD, Direction.REVERSE
 CONTENDERS = (

@@ -33,7 +33,7 @@ from iperfpy.report.pictures.run_page import page_of
 from iperfpy.report.pictures.run_timeline import held_us, timeline_of
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.meaningful import meaningful_run
-from tests.iperfpy.report.picture_scenes import kcp_run, scene_run
+from tests.iperfpy.report.pictures.picture_scenes import kcp_run, scene_run
 from tests.iperfpy.report.scenes import SCENES
 
 

@@ -12,7 +12,7 @@ import pytest
 from iperfpy.plan import Direction
 from iperfpy.report.pictures.flent_file import PING, flent_document, flent_of
 from iperfpy.store.stored_run import Run
-from tests.iperfpy.report.picture_scenes import EVIL, kcp_run, scene_run
+from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run, scene_run
 
 SERIES = {
     "tcp_1up": {"TCP upload", PING},

@@ -14,8 +14,8 @@ from iperfpy.report.pictures.html_page import LARGEST_BYTES, html_of
 from iperfpy.report.pictures.latency_page import page_of_latency
 from iperfpy.report.pictures.page_model import Boxes, Distribution, Table, Timeline
 from iperfpy.store.run_index import LATENCY
-from tests.iperfpy.report.picture_scenes import EVIL
-from tests.iperfpy.report.test_html_page import parsed
+from tests.iperfpy.report.pictures.picture_scenes import EVIL
+from tests.iperfpy.report.pictures.test_html_page import parsed
 
 
 def row(name: str, load: str = "none", direction: str | None = None, lost: int = 0) -> dict[str, Any]:

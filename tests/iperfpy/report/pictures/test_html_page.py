@@ -42,7 +42,7 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.report.pictures.run_page import page_of
 from iperfpy.report.pictures.svg_shapes import BOTTOM, HEIGHT, TOP, scatter_svg
-from tests.iperfpy.report.picture_scenes import EVIL, kcp_run, scene_run
+from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run, scene_run
 from tests.iperfpy.report.scenes import SCENES
 
 VOID = {"meta", "link", "br"}
