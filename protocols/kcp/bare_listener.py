@@ -10,6 +10,7 @@ how long a peer that does not go on may keep it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import Channel, ServerPort, Stream
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath
-from iperfpy.protocols.datagrams.server_port import accept_path
+from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError
 from iperfpy.protocols.kcp.channel import KcpChannel, make_channel
 from iperfpy.protocols.kcp.engine import Engine
@@ -37,6 +38,8 @@ from iperfpy.protocols.settings import Settings
 
 PROOF_S = 5.0
 """Longest wait for the proof of an address."""
+STRANGERS_S = 0.2
+"""Time for which datagrams of the conversation from another address are awaited, once the peer is silent."""
 MOST_EARLY_BYTES = 16 << 20
 """Payload that may arrive before the program takes it."""
 
@@ -57,11 +60,17 @@ async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> C
     memory = port.shared(MemoryBudgets.open).of(port.client)
     known = replace(stream, conv=opening.conv)
 
+    strangers = Strangers(
+        layers_of(settings, port.secret, os.urandom), opening.conv, port.shared(SharedPort.open)
+    )
+
     def wrap(engine: Engine, layers: list[Layer]) -> EnvelopedEngine:
-        return UnprovenEngine(engine, layers, os.urandom, sends=stream.sends or stream.both_ways)
+        end = UnprovenEngine(engine, layers, os.urandom, sends=stream.sends or stream.both_ways)
+        end.strangers_came = strangers.have_come
+        return end
 
     try:
-        make = _EchoEnd if stream.both_ways else KcpChannel
+        make = _EchoEnd if stream.both_ways else _Watching
         channel = make_channel(known, settings, path, port, make, wrap, memory)
     except BaseException:
         path.close()
@@ -176,17 +185,63 @@ class Opening:
 
     def _opened(self, datagram: bytes) -> bytes | None:
         """The KCP datagram inside; empty if it carries none, None if it does not decrypt."""
-        array = np.frombuffer(datagram, np.uint8)
-        batch = DatagramBatch(array, len(array), 1, len(array))
-        for layer in reversed(self._layers):
-            arrived = layer.open(batch, 0).arrived
-            if not arrived:
-                return None if layer.figures().get("crypt_rejected") else b""
-            batch = arrived[0]
-        return bytes(batch.data[: batch.size])
+        return _opened(self._layers, datagram)
 
 
-class _EchoEnd(TwoWayChannel):
+def _opened(layers: list[Layer], datagram: bytes) -> bytes | None:
+    """As `Opening._opened`."""
+    array = np.frombuffer(datagram, np.uint8)
+    batch = DatagramBatch(array, len(array), 1, len(array))
+    for layer in reversed(layers):
+        arrived = layer.open(batch, 0).arrived
+        if not arrived:
+            return None if layer.figures().get("crypt_rejected") else b""
+        batch = arrived[0]
+    return bytes(batch.data[: batch.size])
+
+
+class Strangers:
+    """Looks for datagrams of a conversation that come from another address than its peer's.
+
+    Parameters
+    ----------
+    layers : of an envelope with the stream's settings
+    """
+
+    def __init__(self, layers: list[Layer], conv: int, shared: SharedPort) -> None:
+        self._layers, self._conv, self._shared = layers, conv, shared
+        self._has_come = asyncio.Event()
+
+    async def have_come(self) -> bool:
+        """True if one has: they wait in the port, which is not read while the peer sends, or come soon."""
+        # An announcement has the port read. Nothing is admitted, and nothing answered.
+        watch = self._shared.expect_from(ClientEnd(""), self._note)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STRANGERS_S):
+                    await self._has_come.wait()
+        finally:
+            watch.cancel()
+        return self._has_come.is_set()
+
+    def _note(self, datagram: bytes) -> bool:
+        plain = _opened(self._layers, datagram) or b""
+        if len(plain) >= HEADER_BYTES and HEADER.unpack_from(plain)[0] == self._conv:
+            self._has_come.set()
+        return False
+
+
+class _Watching(KcpChannel):
+    """The end of a peer that may move to another address."""
+
+    async def has_moved(self) -> bool:
+        wrapped = self.wrapped
+        if not isinstance(wrapped, UnprovenEngine) or wrapped.strangers_came is None:
+            return False
+        return await wrapped.strangers_came()
+
+
+class _EchoEnd(_Watching, TwoWayChannel):
     """A stream that returns what arrives: nothing of it may be lost before the program takes it."""
 
     def __init__(

@@ -30,6 +30,7 @@ from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.iperf3_document import Iperf3Document
 from iperfpy.traffic import stream_echo
+from tests.iperfpy.nat import behind_nat
 from tests.iperfpy.support import Recorder, until
 
 pytestmark = pytest.mark.live
@@ -409,3 +410,18 @@ async def test_a_second_peer_gets_nothing_while_the_first_is_measured() -> None:
         await running
         await sink.ended()
     assert sink.recorder.end_rows[0].local.bytes >= first.end_rows[0].local.bytes
+
+
+@pytest.mark.parametrize("settings", [{}, ENVELOPE], ids=["bare", "enveloped"])
+async def test_a_peer_whose_address_changes_is_no_planned_end(settings: dict[str, Any]) -> None:
+    """A NAT gives it another port: the address that opened the stream is silent, and the data goes on."""
+    async with listening(plan("kcp", settings), HURRIED) as sink, behind_nat(sink.port) as nat:
+        chosen = plan("kcp", settings, duration_us=10_000_000, rate_bps=2_000_000)
+        sending = asyncio.create_task(dialled(nat.port, chosen, Recorder()))
+        await until(lambda: bool(sink.recorder.intervals))
+        nat.rebind()
+        with pytest.raises(PathError, match="its conversation goes on from another one"):
+            await asyncio.wait_for(sink.ended(), 15)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    assert sink.recorder.end_rows or sink.recorder.intervals

@@ -12,7 +12,7 @@ are acknowledgements, which are shorter than the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
@@ -126,15 +126,26 @@ class UnprovenEngine(BareEngine):
     Attributes
     ----------
     proven : True once the peer has echoed a stamp
+    strangers_came : finds out if datagrams of this conversation come from another address
     """
 
-    __slots__ = ("_held", "_left_bytes", "_opening_bytes", "_random_bytes", "_sends", "_stamps", "proven")
+    __slots__ = (
+        "_held",
+        "_left_bytes",
+        "_opening_bytes",
+        "_random_bytes",
+        "_sends",
+        "_stamps",
+        "proven",
+        "strangers_came",
+    )
 
     def __init__(
         self, engine: Engine, layers: Sequence[Layer], random_bytes: Callable[[int], bytes], *, sends: bool
     ) -> None:
         super().__init__(engine, layers)
         self.proven, self._sends = False, sends
+        self.strangers_came: Callable[[], Awaitable[bool]] | None = None
         self._random_bytes = random_bytes
         self._stamps: dict[int, int] = {}  # random one -> the engine's, the oldest first
         self._held: list[DatagramBatch] = []
