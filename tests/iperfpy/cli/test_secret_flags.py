@@ -14,7 +14,7 @@ from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.main import main
 from iperfpy.cli.request import request_of
 from iperfpy.cli.value_types import Flag
-from iperfpy.errors import ParameterError, PlanError
+from iperfpy.errors import FaultError, ParameterError, PlanError
 from iperfpy.measure_keywords import server_options
 from iperfpy.options import ServerOptions
 from iperfpy.protocols.registry import transport, transports
@@ -175,3 +175,15 @@ def test_the_help_tells_the_ciphers_that_do_not_protect() -> None:
     option = next(one for one in CommandLine(transports()).command.params if "--kcp-crypt" in one.opts)
     assert isinstance(option, Flag)
     assert "none and null encrypt nothing" in str(option.help)
+
+
+def test_a_fault_of_a_transport_that_is_asked_for_its_use_of_a_key_names_it() -> None:
+    class Faulty(type(transport("kcp"))):  # type: ignore[misc]
+        name, prefix = "faulty", "faulty"
+
+        def uses_secret(self, settings: object) -> bool:
+            raise TypeError("by mistake")
+
+    line = CommandLine({**transports(), "faulty": Faulty()})
+    with pytest.raises(FaultError, match="faulty"):
+        request_of(line.parse(["-c", "h", "--proto", "faulty", "--faulty-key", SECRET]))
