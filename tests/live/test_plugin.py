@@ -187,7 +187,8 @@ def test_the_guide_names_every_member_of_a_channel() -> None:
     table = GUIDE.partition("\n## The channel\n")[2].partition("\n## ")[0]
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)", row.split(" | ")[0])}
     members = {name for name in vars(Channel) if not name.startswith("_")}
-    assert members - named == {"returned"}  # of transports with `bare_peer`, which the guide leaves out
+    # The guide leaves out transports with `bare_peer`.
+    assert members - named == {"returned", "has_moved"}
 
 
 def test_the_setting_is_checked_before_connecting(installed: Machine) -> None:
