@@ -73,9 +73,9 @@ class CryptLayer(ABC):
                 self.rejected += len(rows)
                 continue
             inner, is_valid = self._open_rows(rows)
-            valid = int(np.count_nonzero(is_valid))
-            self.rejected += len(rows) - valid
-            if valid < len(rows):
+            valid = len(rows) if is_valid is None else int(np.count_nonzero(is_valid))
+            if is_valid is not None and valid < len(rows):
+                self.rejected += len(rows) - valid
                 rows, inner = rows[is_valid], inner[is_valid]
             self.accepted += valid
             if self._replays is not None and valid:
@@ -96,8 +96,9 @@ class CryptLayer(ABC):
         """Encrypt datagrams, (count, size); (count, size + header_bytes)."""
 
     @abstractmethod
-    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
-        """Decrypt datagrams, (count, width): (count, width - header_bytes), and (count,), True if valid."""
+    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_] | None]:
+        """Decrypt datagrams, (count, width): (count, width - header_bytes), and (count,), True if valid; None
+        if all are."""
 
 
 class ChecksumLayer(CryptLayer):
@@ -158,18 +159,26 @@ class AeadLayer(CryptLayer):
             encrypt(nonce, content, None, rest)
         return sealed
 
-    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
-        (count, width), decrypt, wrong = rows.shape, self._decrypt, self._wrong
+    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_] | None]:
+        (count, width), decrypt = rows.shape, self._decrypt
         arrived, parts = self._open_from.take(count, width, *_NONCE_AND_REST)
         inner, contents = self._open_to.take(count, width - AEAD_BYTES, _WHOLE)
         arrived[:] = rows
-        is_valid = np.ones(count, np.bool_)
-        for at, ((nonce, rest), (content,)) in enumerate(zip(parts, contents, strict=True)):
-            try:
+        try:
+            for (nonce, rest), (content,) in zip(parts, contents, strict=True):
                 decrypt(nonce, rest, None, content)
-            except wrong:
-                is_valid[at] = False
-        return inner, is_valid
+        except self._wrong:
+            return inner, np.array([self._opens(*each) for each in zip(parts, contents, strict=True)])
+        return inner, None
+
+    def _opens(self, sealed: tuple[memoryview, ...], content: tuple[memoryview, ...]) -> bool:
+        """Decrypt one datagram; True if it is valid."""
+        nonce, rest = sealed
+        try:
+            self._decrypt(nonce, rest, None, content[0])
+        except self._wrong:
+            return False
+        return True
 
 
 def _slot_bytes(width: int) -> int:
