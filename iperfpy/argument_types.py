@@ -12,11 +12,15 @@ import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from iperfpy.errors import PlanError
+from iperfpy.protocols.annotations import fits
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 
 SECRETS = "secrets"
 """The argument whose value is in no sentence."""
@@ -27,12 +31,12 @@ MOST_SHOWN = 60
 def checked(arguments: Mapping[str, Any], declared: type) -> dict[str, Any]:
     """The arguments, checked against the annotations of a class that has them all.
 
-    Numbers of other libraries become those of Python, which JSON and the system take; True is no number.
+    Numbers of other libraries become those of Python, which JSON and the system take; True is not a number.
     Raises `PlanError`.
     """
     hints = _hints(declared)
     for name, value in arguments.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name], _is_number):
             given = f"this {type(value).__name__}" if name == SECRETS else shown(value)
             raise PlanError(f"{name} must be {_words(hints[name])}, not {given}")
     return {name: _plain(value) for name, value in arguments.items()}
@@ -40,46 +44,19 @@ def checked(arguments: Mapping[str, Any], declared: type) -> dict[str, Any]:
 
 def checked_record(record: R) -> R:
     """A ready plan or ready options, with fields of the declared types. Raises `PlanError`."""
-    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     plain = checked(fields, type(record))
     changed = {name: value for name, value in plain.items() if value is not fields[name]}
-    return dataclasses.replace(record, **changed) if changed else record  # type: ignore[type-var]
+    return dataclasses.replace(record, **changed) if changed else record
 
 
 _hints = functools.cache(get_type_hints)
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """True if a value has the type of an annotation, down to the elements of lists and of records."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in parts)
-    if hint in (int, float):
-        kind = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool)
-    if origin is Callable:
-        return callable(value)
-    if origin is os.PathLike:
-        return isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)
-    if origin is Sequence:  # a text would be taken for a list of its characters
-        if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-            return False
-        return all(_fits(one, parts[0]) for one in value)
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            return False
-        # Values of several types are for their owner to check, who knows which one each name has.
-        return not isinstance(parts[1], type) or all(
-            _fits(key, parts[0]) and _fits(one, parts[1]) for key, one in value.items()
-        )
-    if origin is tuple:
-        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
-    if getattr(hint, "_is_protocol", False):
-        return all(callable(getattr(value, name, None)) for name in vars(hint) if not name.startswith("_"))
-    if not isinstance(value, hint):
-        return False
-    inner = _hints(hint) if hasattr(hint, "__dataclass_fields__") else {}
-    return all(_fits(getattr(value, name), one) for name, one in inner.items())
+def _is_number(value: object, kind: type) -> bool:
+    # Numbers of other libraries, such as numpy's, count as well.
+    number = numbers.Integral if kind is int else numbers.Real
+    return isinstance(value, number) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

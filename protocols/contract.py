@@ -412,7 +412,7 @@ class Transport(ABC):
         return settings
 
     def uses_secret(self, settings: Settings) -> bool:
-        """True if a test with these settings uses the secret. A user who gives one for another test gets an
+        """True if a test with these settings uses the secret. To give one for another test is an
         error, because the test would not be protected."""
         return bool(self.secret)
 

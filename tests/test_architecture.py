@@ -56,8 +56,8 @@ BASE = {
     f"{P}.{name}"
     for name in (
         *("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units"),
-        *("arrival_lumps", "declaration", "flight_recorder", "log_histogram", "system_reasons"),
-        "window_size",
+        *("annotations", "arrival_lumps", "declaration", "flight_recorder", "log_histogram"),
+        *("system_reasons", "window_size"),
     )
 }
 SOCKET_WORK = {

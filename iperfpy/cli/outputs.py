@@ -153,8 +153,8 @@ class Outputs:
         return sinks
 
     def finish(self, limit_s: float | None = None) -> None:
-        """Wait until everything is written, at most `limit_s` for each place: a place whose reader has not
-        read by then is given up. A Ctrl-C gives standard output up at once."""
+        """Wait until everything is written, at most `limit_s` for each place: a place with a reader that
+        has not read by then is given up. A Ctrl-C gives standard output up at once."""
         try:
             stuck = [thread for thread in (self._files, self._terminal) if not thread.finish(limit_s)]
         except KeyboardInterrupt:

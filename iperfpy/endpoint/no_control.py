@@ -64,7 +64,7 @@ class _Facts:
 
 
 class NoControl:
-    """The control connection of a test whose peer has none: nothing is sent, and nothing comes.
+    """The control connection of a test with a peer that has none: nothing is sent, and nothing comes.
 
     Parameters
     ----------

@@ -280,7 +280,7 @@ def evidence_of(run: Run, direction: Direction) -> RunEvidence | None:
 
 
 def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:
-    """The evidence of a test whose data did not get through, although that of another transport does."""
+    """The evidence of a test without data that got through, although that of another transport does."""
     return RunEvidence(
         transport=transport.name,
         reliable=transport.reliable,

@@ -43,8 +43,8 @@ class Totals:
     ----------
     rows : one per stream; the part of an end without known figures is None
     omitted : (stream id, side) -> that end's counts of the omitted period, by metric key
-    compared : ids of streams whose counters both ends read after the sender had stopped, so that no unit was
-        under way. Only their difference is a loss
+    compared : ids of streams of which both ends read the counters after the sender had stopped, so that no
+        unit was under way. Only their difference is a loss
     """
 
     rows: tuple[Row, ...]

@@ -107,7 +107,7 @@ class SizeSearch:
         return self._searching or bool(self._candidates)
 
     def awaited_among(self, acks: Acks) -> list[int]:
-        """The stamps in ACKs, 32 bits, that belong to probes whose echo may still come."""
+        """The stamps in ACKs, 32 bits, that belong to probes with an echo that may still come."""
         if isinstance(acks, list):
             return [header[4] for header in acks if header[4] in self._pending]
         stamps: list[int] = acks["ts"][np.isin(acks["ts"], list(self._pending))].tolist()

@@ -67,7 +67,7 @@ class TraceBottleneck(Bottleneck):
         return self._start_us + self.trace.times_us(np.arange(first, last, dtype=np.float64))
 
     def _untouched(self, now_us: float) -> tuple[int, float]:
-        """Number and bytes of the planned datagrams whose service has not begun."""
+        """Number and bytes of the planned datagrams before their service."""
         self._forget(now_us)
         given, waiting = self.given(now_us), self._planned
         for admitted in self._queue:

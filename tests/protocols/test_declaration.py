@@ -80,14 +80,14 @@ def test_a_method_that_is_a_value_is_named(name: str) -> None:
         ({"iperf3": Iperf3Mapping(key=None)}, "`iperf3` must be"),  # type: ignore[arg-type]
         ({"delivery": Delivery("", "", "", "", "", 1)}, "`delivery` must be"),  # type: ignore[arg-type]
         ({"flags": ("-x", 5)}, "`flags` must be"),
-        ({"flags": ("x",)}, "`flags`: 'x' is no flag"),
+        ({"flags": ("x",)}, "`flags`: 'x' is not a flag"),
         ({"prefix": "two words"}, "`prefix` must be letters"),
         ({"name": ""}, "`name` must be letters"),
         ({"rate_bps": True}, "`rate_bps` must be int, not True"),
         ({"block_limits": (1, 2, 3)}, "`block_limits` must be"),
         ({"settings": Untold}, r"a setting must be declared by option\(\): size"),
         ({"settings": Empty}, "size must be at least 1"),
-        ({"settings": Dashless}, "setting 'size': 'size' is no flag"),
+        ({"settings": Dashless}, "setting 'size': 'size' is not a flag"),
         ({"settings": Numbered}, r"setting 'size': an argument of option\(\)"),
     ],
     ids=str,

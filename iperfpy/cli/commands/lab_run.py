@@ -201,7 +201,7 @@ def _write(result: RunReport, options: Mapping[str, Any], report: TextIO | None)
 
 
 class _Replaced(FileIO):
-    """A file whose content the first write replaces: a run that is refused leaves it as it was."""
+    """A file with content that the first write replaces: a run that is refused leaves it as it was."""
 
     _begun = False
 

@@ -109,7 +109,7 @@ def _cloud(
 
 @dataclass(frozen=True, slots=True)
 class _Area:
-    """The area of a name: a line of text whose base line is `bottom`."""
+    """The area of a name: a line of text with `bottom` as its base line."""
 
     left: float
     right: float

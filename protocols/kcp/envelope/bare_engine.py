@@ -1,4 +1,4 @@
-"""An engine whose peer is a program of another author, without a control connection.
+"""An engine with a peer that is a program of another author, without a control connection.
 
     BareEngine       names settings in which the peer differs, by the datagrams that arrive
     UnprovenEngine   at the end that was dialled: until the peer has proven its address, it gets no more bytes
@@ -120,7 +120,7 @@ class UnprovenEngine(BareEngine):
 
     Parameters
     ----------
-    random_bytes : makes stamps that nobody can guess
+    random_bytes : makes stamps that cannot be guessed
     sends : True if this end sends data
 
     Attributes
