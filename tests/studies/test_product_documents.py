@@ -33,7 +33,7 @@ from tests.studies.mtu.measure_one import SIZE
 from tests.studies.odd_real.one_run import figures_of
 from tests.studies.windows.program_output import (
     BIDIRECTIONAL,
-    comparison_rates,
+    comparison_peaks,
     received_bytes,
     received_rates,
 )
@@ -46,9 +46,19 @@ def loaded(document: Any) -> Any:
 
 def test_windows_reads_the_rates_of_a_comparison() -> None:
     report = compare_scenes.whole(1)
-    rates = comparison_rates(loaded(compare_document.document(report)))
+    rates = comparison_peaks(loaded(compare_document.document(report)))
     assert set(rates) == {one.name for one in report.contenders}
     assert all(len(directions) == 2 and min(directions.values()) > 0 for directions in rates.values())
+
+
+def test_windows_needs_no_steady_rate_but_no_error_either() -> None:
+    report = compare_scenes.whole(1)
+    short = replace(report.tests[0], steady_bits_per_second=None)
+    failed = replace(report.tests[1], error="refused")
+    document = compare_document.document(replace(report, tests=(short, failed)))
+    peaks = comparison_peaks(loaded(document))
+    assert peaks[short.contender][short.direction.value] > 0
+    assert peaks[failed.contender][failed.direction.value] == 0
 
 
 def test_windows_reads_the_rates_of_a_test() -> None:

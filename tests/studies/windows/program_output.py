@@ -13,12 +13,19 @@ from typing import Any
 BIDIRECTIONAL = ("sum_received", "sum_received_bidir_reverse")
 
 
-def comparison_rates(document: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Steady rates, bit/s, of a comparison's tests: {contender: {direction: rate}}, 0 for a failed test."""
-    rates: dict[str, dict[str, float]] = {}
+def comparison_peaks(document: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Highest rates of an interval, bit/s, of a comparison's tests: {contender: {direction: rate}}.
+
+    0 for a test with an error. Not the steady rates: if the machine has much other work, a test of a second
+    may have too few intervals for one.
+    """
+    peaks: dict[str, dict[str, float]] = {}
     for one in document["tests"]:
-        rates.setdefault(one["contender"], {})[one["direction"]] = one["steady_bits_per_second"] or 0.0
-    return rates
+        rates = (
+            [] if one["error"] else [rate for rate in one["series"]["bits_per_second"] if rate is not None]
+        )
+        peaks.setdefault(one["contender"], {})[one["direction"]] = max(rates, default=0.0)
+    return peaks
 
 
 def received_rates(document: Mapping[str, Any], keys: tuple[str, ...] = ("sum_received",)) -> list[float]:
