@@ -10,16 +10,15 @@ that `--help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import click
 
 from iperfpy.cli.common_flags import base_flags
-from iperfpy.cli.exit_status import JSON_DOCUMENT, complain, json_form, text_form
 from iperfpy.cli.help import GroupedCommand
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.secret_flags import secret_flags
 from iperfpy.cli.transport_flags import (
+    SharedFlag,
     click_flags,
     option_of,
     rewritten,
@@ -28,8 +27,6 @@ from iperfpy.cli.transport_flags import (
     without_conflicts,
 )
 from iperfpy.cli.usage_errors import sentence
-from iperfpy.errors import ParameterError
-from iperfpy.plan import Texts
 from iperfpy.protocols.contract import Transport
 
 
@@ -52,56 +49,33 @@ class CommandLine:
         self.command = GroupedCommand("iperfpy", params=flags, add_help_option=False)
         self.command.transports = tuple(transports)
 
-    def parse(self, words: Sequence[str], *, lenient: bool = False) -> ParsedOptions:
-        """The options that the words set. Raises `ParameterError`.
-
-        `lenient`: a value that cannot be used is None, and no error."""
-        spelled = completed(rewritten(words, spellings_of(self.shared)), self.command.params)
-        try:
-            context = self.command.make_context("iperfpy", spelled, resilient_parsing=lenient)
-        except click.UsageError as error:
-            raise ParameterError(sentence(error)) from None
-        return ParsedOptions(context, self.transports, self.shared)
-
-    def asked(self, words: Sequence[str]) -> Asked:
-        """The reports that the words ask for, although they make no test."""
-        return asked_of(self.command, rewritten(words, spellings_of(self.shared)))
+    def parse(self, words: Sequence[str]) -> ParsedOptions:
+        """The options that the words set, and the first error among the words."""
+        return parse(self.command, words, self.transports, self.shared)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The reports of a test that the words ask for, as far as they can be read.
-
-    Attributes
-    ----------
-    json, text : forms, as in `exit_status.complain`
-    texts : of -T and --extra-data
-    server : True if they ask for a server
-    """
-
-    json: str
-    text: str
-    texts: Texts
-    server: bool
-
-    def complain(self, message: str, kind: str = "error") -> int:
-        """Report that there is no test. Returns the exit status."""
-        return complain(message, self.json, kind, self.texts, self.text)
-
-
-def asked_of(command: click.Command, words: Sequence[str]) -> Asked:
-    """The reports that the words of a test ask for, with an error among them or not."""
-    # Click then leaves out the values that it cannot read, and the words that it does not know.
-    values = command.make_context(
-        command.name,
-        completed(words, command.params),
-        resilient_parsing=True,
-        ignore_unknown_options=True,
-        allow_extra_args=True,
-    ).params
-    json = json_form(words) or (JSON_DOCUMENT if values["json"] else "")
-    texts = Texts(values["title"] or "", values["extra_data"] or "")
-    return Asked(json, text_form(words), texts, bool(values.get("server")))
+def parse(
+    command: click.Command,
+    words: Sequence[str],
+    transports: Mapping[str, Transport],
+    shared: Sequence[SharedFlag],
+) -> ParsedOptions:
+    """The options that the words of a test set, and the first error among the words."""
+    spelled = completed(rewritten(words, spellings_of(shared)), command.params)
+    error = ""
+    try:
+        context = command.make_context(command.name, [*spelled])
+    except click.UsageError as fault:
+        error = sentence(fault)
+        # Click gives no values with its error. Now it leaves out what it cannot use.
+        context = command.make_context(
+            command.name,
+            spelled,
+            resilient_parsing=True,
+            ignore_unknown_options=True,
+            allow_extra_args=True,
+        )
+    return ParsedOptions(context, transports, shared, error)
 
 
 def completed(words: Sequence[str], options: Iterable[click.Parameter]) -> list[str]:

@@ -182,7 +182,6 @@ class ExperimentCommand(Generic[R]):
                 raise ParameterError(
                     f"{self.name} needs the server's name or address: iperfpy {self.name} HOST"
                 )
-            _check_csv(values)
             check_options(command.params, values)
             host, connection = connection_of(values, words_of_host)
             connection["secrets"] = secrets_of(values, transports())
@@ -261,14 +260,6 @@ class ExperimentCommand(Generic[R]):
 def _json_of(values: Values) -> str:
     """The JSON form of the output, or empty."""
     return JSON_DOCUMENT if values["json"] else ""
-
-
-def _check_csv(values: Values) -> None:
-    """Raise `ParameterError` if the flags of the CSV contradict others."""
-    if values.get("csv_overwrite") and values["csv"] in (None, "", STDOUT):
-        raise ParameterError("--csv-overwrite needs the file that it replaces: --csv FILE")
-    if values.get("csv") == STDOUT and values["json"]:
-        raise ParameterError("--csv - and -J exclude each other: both use standard output")
 
 
 def _measure(experiment: Experiment[R], *, debug: bool) -> int | None:

@@ -10,8 +10,8 @@
        |- 4  open        outputs.py             CSV file, sinks
        '- 5  run         endpoint/client.py, or endpoint/server.py (its clients describe the tests)
 
-A step hands its result to the next one and is not entered again; after an error the words are read once more,
-leniently, for the forms in which the error is reported.
+A step hands its result to the next one and is not entered again. early_error.py reports an error before the
+reports are open, in the forms that step 1 found among the words; of wrong words, among those it could read.
 
 exit_status.py has the statuses, and the sentences that explain a failure. A subcommand is a file in
 commands/; `iperfpy --version` is answered here, before any flag is loaded, because scripts ask it often.

@@ -1,4 +1,4 @@
-"""The files that a command line names: each one that the program writes is named once.
+"""The files that a command line names: each one that the program writes is named once, as is standard output.
 
 Two reports in one file destroy each other, and one in a file that is read destroys that. Devices such as
 /dev/null are no files: they may be named several times.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -20,6 +20,8 @@ WRITTEN = ("csv", "html", "png", "flent", "log_file", "pid_file")
 READ = ("public_key", "private_key", "users")
 KEY_FILE = "secret_file_"
 """Beginning of the parameter names of the files with secrets (secret_flags.py)."""
+STDOUT_USERS = ("json", "json_stream", "json_full", "log_file", "daemon")
+"""Parameters that leave standard output to no CSV."""
 INDEX = "the index of runs"
 
 Named = Iterable[tuple[str, str]]
@@ -40,8 +42,9 @@ def check_files(written: Named, read: Named = ()) -> None:
             raise _error(flag, found[file])
 
 
-def check_options(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> None:
-    """Check the files of a command by its options and their values. Raises `ParameterError`."""
+def check_options(options: Sequence[click.Parameter], values: Mapping[str, Any]) -> None:
+    """Raise `ParameterError` unless the CSV has a place, and every file of a command one use."""
+    _check_csv(options, values)
     written, read = [], []
     for option in options:
         name = option.name or ""
@@ -54,6 +57,21 @@ def check_options(options: Iterable[click.Parameter], values: Mapping[str, Any])
             sends = values["client"] and not (values["reverse"] or values["bidir"])
             (read if sends else written).append(named)
     check_files([*written, *_index(values)], read)
+
+
+def _check_csv(options: Sequence[click.Parameter], values: Mapping[str, Any]) -> None:
+    csv = values.get("csv")
+    if values.get("csv_overwrite") and csv in (None, "", STDOUT):
+        raise ParameterError("--csv-overwrite needs the file that it replaces: --csv FILE")
+    taken = next((name for name in STDOUT_USERS if values.get(name)), "")
+    if csv == STDOUT and taken:
+        flag = flag_of(options, taken)
+        raise ParameterError(f"--csv - and {flag} exclude each other: both use standard output")
+
+
+def flag_of(options: Iterable[click.Parameter], name: str) -> str:
+    """The flag of the option with this name, as the help shows it."""
+    return next(one.opts[0] for one in options if one.name == name)
 
 
 def _index(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

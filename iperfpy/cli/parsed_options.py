@@ -17,21 +17,32 @@ from iperfpy.protocols.contract import Transport
 
 
 class ParsedOptions:
-    """The value of every option, by click's parameter name, and which of them the user typed."""
+    """The value of every option, by click's parameter name, and which of them the user typed.
+
+    `error`: the sentence about the first wrong word, or empty. With an error, `parsed[name]` raises it as
+    `ParameterError`; `values` then has the values that could be read, for the report of the error.
+    """
 
     def __init__(
-        self, context: click.Context, transports: Mapping[str, Transport], shared: Sequence[SharedFlag]
+        self,
+        context: click.Context,
+        transports: Mapping[str, Transport],
+        shared: Sequence[SharedFlag],
+        error: str = "",
     ) -> None:
         self._context = context
         self.transports = transports
         self.shared = shared
+        self.error = error
 
     def __getitem__(self, name: str) -> Any:
+        if self.error:
+            raise ParameterError(self.error)
         return self._context.params[name]
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Every value by parameter name."""
+        """Every value by parameter name. None: not typed and without a default, or not to be read."""
         return self._context.params
 
     @property
@@ -48,8 +59,8 @@ class ParsedOptions:
         ParameterError
             When the flags select more than one.
         """
-        chosen = [name for name, one in self.transports.items() if one.flags and self[chooser(name)]]
-        named: str = self["proto"]
+        chosen = [name for name, one in self.transports.items() if one.flags and self.values[chooser(name)]]
+        named: str = self.values["proto"]
         # `-u --proto udp` is redundant, not contradictory; the default of --proto contradicts nothing.
         if not chosen:
             return self.transports[named]

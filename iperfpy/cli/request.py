@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
-from iperfpy.cli.named_files import check_options
+from iperfpy.cli.named_files import check_options, flag_of
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.secret_flags import check_typed_secrets, secrets_of
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
+from iperfpy.cli.value_types import host_and_device
 from iperfpy.errors import ParameterError, PlanError
 from iperfpy.measure_keywords import (
     ConnectionKeywords,
@@ -202,12 +203,6 @@ def _bind(parsed: Values) -> tuple[str, str]:
     return address, parsed["device"] or device
 
 
-def host_and_device(text: str) -> tuple[str, str]:
-    """Split iperf3's `host%dev`. After an IPv6 address, `%dev` is the scope and stays part of the address."""
-    host, _, device = text.partition("%")
-    return (text, "") if ":" in host else (host, device)
-
-
 def _check_role(parsed: ParsedOptions) -> None:
     """Raise `ParameterError` unless the user asked for one role, and typed no flag of the other."""
     if parsed["server"] and parsed["client"]:
@@ -265,7 +260,7 @@ def _family(parsed: Values) -> int | None:
 
 def output_options(parsed: ParsedOptions) -> OutputOptions:
     """The reports that the flags ask for. Raises `ParameterError`."""
-    check_outputs(parsed)
+    check_options(parsed.command.params, parsed.values)
     _check_plot(parsed)
     return OutputOptions(
         json=parsed["json"],
@@ -283,12 +278,6 @@ def output_options(parsed: ParsedOptions) -> OutputOptions:
         results=parsed["results"] or "",
         pictures=picture_options(parsed),
     )
-
-
-def check_outputs(parsed: ParsedOptions) -> None:
-    """Raise `ParameterError` unless the CSV has a place, and every file one use."""
-    _check_csv(parsed)
-    check_options(parsed.command.params, parsed.values)
 
 
 def picture_options(parsed: Values, *, plot: bool = True) -> PictureOptions:
@@ -315,22 +304,5 @@ def _check_plot(parsed: ParsedOptions) -> None:
     if parsed["plot"]:
         taken = next((name for name in ("json", "json_stream", "json_full") if parsed[name]), "")
         if taken or parsed["csv"] == "-":
-            other = _flag_of(parsed, taken) if taken else "--csv -"
+            other = flag_of(parsed.command.params, taken) if taken else "--csv -"
             raise ParameterError(f"--plot and {other} exclude each other: both use standard output")
-
-
-def _flag_of(parsed: ParsedOptions, name: str) -> str:
-    return next(one.opts[0] for one in parsed.command.params if one.name == name)
-
-
-def _check_csv(parsed: ParsedOptions) -> None:
-    """Raise `ParameterError` if another flag leaves the CSV no place."""
-    if parsed["csv_overwrite"] and parsed["csv"] in (None, "", "-"):
-        raise ParameterError("--csv-overwrite needs the file that it replaces: --csv FILE")
-    if parsed["csv"] == "-":
-        names = ("json", "json_stream", "json_full", "log_file", "daemon")
-        taken = next((name for name in names if parsed.values.get(name)), "")
-        if taken:
-            raise ParameterError(
-                f"--csv - and {_flag_of(parsed, taken)} exclude each other: both use standard output"
-            )

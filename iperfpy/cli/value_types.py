@@ -287,6 +287,12 @@ def rate_and_seconds(text: str) -> tuple[int, int]:
     return parse_rate(value), average(seconds) if slash else 5
 
 
+def host_and_device(text: str) -> tuple[str, str]:
+    """Split iperf3's `host%dev`. After an IPv6 address, `%dev` is the scope and stays part of the address."""
+    host, _, device = text.partition("%")
+    return (text, "") if ":" in host else (host, device)
+
+
 def keepalive(text: str) -> tuple[int, int, int]:
     """iperf3's `idle/interval/count`. A part that is missing or 0 keeps the system's value, as all do with
     `UNNAMED`."""

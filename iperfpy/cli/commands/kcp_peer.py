@@ -11,27 +11,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iperfpy.cli.command_line import asked_of, completed
+from iperfpy.cli.command_line import parse
 from iperfpy.cli.common_flags import BOTH, CLIENT, base_flags
-from iperfpy.cli.error_row import ErrorRow
-from iperfpy.cli.exit_status import DONE, FAILED, complain, json_form, text_form
+from iperfpy.cli.early_error import report_early
+from iperfpy.cli.exit_status import DONE, json_form
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.plugin_warnings import warn_of_plugins
-from iperfpy.cli.request import host_and_device, output_options, type_of_service
+from iperfpy.cli.request import output_options, type_of_service
 from iperfpy.cli.secret_flags import check_typed_secrets, secret_flags, secrets_of
 from iperfpy.cli.transport_flags import (
     SharedFlag,
     click_flags,
     option_of,
-    rewritten,
     settings_of,
     shared_flags,
-    spellings_of,
     without_conflicts,
 )
-from iperfpy.cli.usage_errors import sentence
-from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named
+from iperfpy.cli.value_types import Flag, Parsed, duration, host_and_device, integer, named
 from iperfpy.control.plan_limits import LIMITS, check_plan
 from iperfpy.errors import IperfpyError, ParameterError, PathError, PlanError, StartError
 from iperfpy.measure_keywords import (
@@ -152,70 +149,45 @@ def _command(
     return GroupedCommand("iperfpy kcp-peer", params=flags, add_help_option=False)
 
 
-class _Line:
-    """The words of a command line, and the flags among them."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._known, self.unusable = bare_transports()
-        self._shared = shared_flags(self._known)
-        self.command = _command(self._known, self.unusable, self._shared)
-        self._words = rewritten(words, spellings_of(self._shared))
-        self.row = ErrorRow(words, lambda: self.parse(lenient=True), json_form(words))
-
-    def parse(self, *, lenient: bool = False) -> ParsedOptions:
-        """The options that the words set. Raises `ParameterError`. `lenient`: as in `CommandLine.parse`."""
-        spelled = completed(self._words, self.command.params)
-        try:
-            context = self.command.make_context(self.command.name or "", spelled, resilient_parsing=lenient)
-        except click.UsageError as error:
-            raise ParameterError(sentence(error)) from None
-        return ParsedOptions(context, self._known, self._shared)
-
-    def refuse(self, error: Exception, kind: str) -> int:
-        """Report that there is no test. Returns the exit status."""
-        status = asked_of(self.command, self._words).complain(str(error), kind)
-        self.row.write(error)
-        return status
+def _parsed(words: Sequence[str]) -> tuple[ParsedOptions, Mapping[str, str]]:
+    """The options that the words set, and name -> reason for the transports that cannot be used."""
+    known, unusable = bare_transports()
+    shared = shared_flags(known)
+    return parse(_command(known, unusable, shared), words, known, shared), unusable
 
 
 def main(words: Sequence[str]) -> int:
     """Run `iperfpy kcp-peer WORDS`; returns the exit status."""
-    json, text = json_form(words), text_form(words)
-    line = _Line(words)
-    warn_of_plugins(words, line.unusable)
+    parsed, unusable = _parsed(words)
+    warn_of_plugins(words, unusable)
     try:
-        parsed = line.parse()
         if parsed["help"]:
-            print(command_help(line.command, ARGUMENTS, SUMMARY))
+            print(command_help(subcommand(), ARGUMENTS, SUMMARY))
             return DONE
         options, plan, output = _lone_options(parsed), _plan(parsed), output_options(parsed)
         check_plan(plan, parsed.transport)
         check_typed_secrets(parsed.values, parsed.transports, [(parsed.transport, plan.settings)])
         parsed.transport.check_secret(plan.settings, options.end.secrets.get(parsed.transport.prefix))
     except (ParameterError, PlanError, SettingsError) as error:
-        return line.refuse(error, "parameter error")
+        return report_early(error, words, parsed, "parameter error")
     from iperfpy.cli.process import LogFile
 
     level = logging.WARNING if parsed["debug"] is None else logging.DEBUG
     try:
-        with (log_file := LogFile(parsed["log_file"] or "", json)).opened():
+        with (log_file := LogFile(parsed["log_file"] or "", json_form(words))).opened():
             try:
                 status = _run(plan, options, output, parsed.transport, level)
             except IperfpyError as error:  # reported in here, so that the log file has it, too
-                complain(str(error), json, plan=plan, text=text)
-                line.row.write(error)
-                return FAILED
+                return report_early(error, words, parsed)
         return status or int(log_file.failed)
     except StartError as error:
-        complain(str(error), json, plan=plan, text=text)
-        line.row.write(error)
-        return FAILED
+        return report_early(error, words, parsed)
 
 
 def stopped(words: Sequence[str], signal: str) -> int:
     """Report a signal that came before a test could. Returns the exit status."""
     error = PathError(f"nothing was measured: the client has terminated by signal {signal}")
-    return _Line(words).refuse(error, "error")
+    return report_early(error, words, _parsed(words)[0])
 
 
 def _run(

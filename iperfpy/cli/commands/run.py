@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.error_row import ErrorRow
-from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
+from iperfpy.cli.early_error import report_early
+from iperfpy.cli.exit_status import DONE, FAILED, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.plugin_warnings import warn_of_plugins
 from iperfpy.cli.request import Request, request_of
@@ -35,49 +35,43 @@ def main(words: Sequence[str]) -> int:
         The exit status. 0: measured and reported, or stopped early by one signal; 1: failed; 130: interrupted
         twice.
     """
-    json, line = json_form(words), CommandLine(transports())
-    row = ErrorRow(words, lambda: line.parse(words, lenient=True), json)
+    line = CommandLine(transports())
     if not words:
         print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
         return FAILED
+    warn_of_plugins(words, line.unusable)
+    parsed = line.parse(words)
     try:
-        warn_of_plugins(words, line.unusable)
-        parsed = line.parse(words)
         text = answer(parsed)
         if text is not None:
             print(text)
             return DONE
         request = request_of(parsed)
     except ParameterError as error:
-        status = line.asked(words).complain(str(error), "parameter error")
-        row.write(error)
-        return status
+        return report_early(error, words, parsed, "parameter error")
     for sentence in request.warnings:
-        warn(sentence, json)
+        warn(sentence, json_form(words))
+    failed = partial(report_early, words=words, parsed=parsed)
     try:
-        return _run(request, json, row)
+        return _run(request, json_form(words), failed)
     except StartError as error:
-        complain(str(error), json, plan=request.plan, text=request.output.text)
-        row.write(error)
-        return FAILED
+        return failed(error)
 
 
 def stopped(words: Sequence[str], signal: str) -> int:
     """Report a signal that came before a test or a server could. Returns the exit status, as after a later
     one."""
-    line = CommandLine(transports())
-    asked = line.asked(words)
-    if asked.server:
-        asked.complain(f"the server has terminated by signal {signal}", "interrupt")
+    parsed = CommandLine(transports()).parse(words)
+    if parsed.values["server"]:
+        error = PathError(f"the server has terminated by signal {signal}")
+        report_early(error, words, parsed, "interrupt")
         return DONE
     error = PathError(f"nothing was measured: the client has terminated by signal {signal}")
-    status = asked.complain(str(error))
-    ErrorRow(words, lambda: line.parse(words, lenient=True), asked.json).write(error)
-    return status
+    return report_early(error, words, parsed)
 
 
-def _run(request: Request, json: str, row: ErrorRow) -> int:
-    """Run the request and report its errors. Raises `StartError` if the log file cannot be opened."""
+def _run(request: Request, json: str, failed: Callable[[Exception], int]) -> int:
+    """Run the request; `failed` reports its errors. Raises `StartError` if the log file cannot be opened."""
     # Help and parse errors do not need what a test needs: these imports stay out of their way.
     from iperfpy.cli.process import LogFile
 
@@ -88,9 +82,7 @@ def _run(request: Request, json: str, row: ErrorRow) -> int:
         except IperfpyError as error:  # reported in here, so that the log file has it, too
             if not error.exit_status:
                 return DONE
-            complain(str(error), json, plan=request.plan, text=request.output.text)
-            row.write(error)
-            return FAILED
+            return failed(error)
     return status or int(log_file.failed)
 
 

@@ -115,6 +115,7 @@ def test_forward_is_the_other_direction() -> None:
         (["host", "--proto", "udp"], "udp repeats no losses, so it needs a rate"),
         (["host", "--set", "kcp:kcp-mod=fast"], "kcp has no setting 'kcp-mod'"),
         (["host", "--csv", "-", "-J"], "--csv - and -J exclude each other"),
+        (["host", "--csv", "-", "--logfile", "x"], "--csv - and --logfile exclude each other"),
         (["host", "--csv-overwrite"], "--csv-overwrite needs the file that it replaces"),
         (["host", "-4", "-6"], "only one address family (-4, -6) may be specified"),
         (["host", "--username", "me"], "a password needs both --username and --rsa-public-key-path"),

@@ -569,7 +569,7 @@ def test_a_transport_that_declares_a_flag_of_the_program_is_left_out() -> None:
     assert (list(line.transports), line.unusable) == (["plain"], {"taker": sentence})
     assert request_of(line.parse(["-c", "h", "-t", "5"])).plan is not None
     with pytest.raises(ParameterError, match=sentence):
-        line.parse(["-c", "h", "--proto", "taker"])
+        request_of(line.parse(["-c", "h", "--proto", "taker"]))
 
 
 def test_a_flag_that_selects_a_transport_cannot_be_declared_twice() -> None:

@@ -47,10 +47,14 @@ def test_a_test_passes_the_steps_in_order(capsys: pytest.CaptureFixture[str]) ->
     ("words", "entered"),
     [
         (["-c", "127.0.0.1", "--frobnicate-it"], STEPS[:1]),
+        (["-c", "127.0.0.1", "-t", "x"], STEPS[:1]),
         (["--explain"], STEPS[:1]),
-        # Wrong words are parsed once more, for the form of the report about them.
-        (["-c", "127.0.0.1", "-R", "--bidir"], (*STEPS[:2], STEPS[0])),
+        (["-c", "127.0.0.1", "-R", "--bidir"], STEPS[:2]),
         (["-c", "127.0.0.1", "-u", "-l", "2"], STEPS[:3]),
+        # The row about the error goes no way back to a step.
+        (["-c", "127.0.0.1", "-t", "x", "--csv", "-"], STEPS[:1]),
+        (["-c", "127.0.0.1", "-R", "--bidir", "--csv", "-"], STEPS[:2]),
+        (["-c", "127.0.0.1", "-u", "-l", "2", "--csv", "-"], STEPS[:3]),
         (["-c", "127.0.0.1", "--csv", "/no/such/folder/x.csv"], STEPS[:4]),
     ],
 )

@@ -44,6 +44,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "--html no/folder/page.html",
         "--logfile no/folder/log",
         "-B 192.0.2.1",
+        "--no-such-flag",
+        "stray",
     ],
 )
 def test_a_failure_before_the_start_is_a_row(
@@ -73,6 +75,13 @@ def test_the_row_tells_the_test_as_far_as_it_is_known(here: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("words", ["--nosuch --csv e.csv", "--csv e.csv --nosuch"])
+def test_an_unknown_option_may_stand_before_the_csv(words: str, here: Path) -> None:
+    assert main(["-c", "127.0.0.1", *words.split()]) == 1
+    (row,) = rows_of(here / "e.csv")
+    assert row["error"] == "unknown option --nosuch"
+
+
 def test_the_peer_of_another_author_has_the_row_as_well(here: Path) -> None:
     assert main(["kcp-peer", "127.0.0.1:5400", "--kcp-crypt", "aes-128-gcm", "--csv", "e.csv"]) == 1
     (row,) = rows_of(here / "e.csv")
@@ -96,7 +105,7 @@ def test_rows_on_standard_output_have_it_too(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "warnings"),
     [
-        ("-c 127.0.0.1 --no-such-flag --csv e.csv", 0),
+        ("--no-such-flag --csv e.csv", 0),
         ("-s -O 700 --csv e.csv", 0),
         ("-c 127.0.0.1 -O 700 --csv src --csv-overwrite --html src", 0),
         ("-c 127.0.0.1 -O 700 --csv-overwrite", 0),
