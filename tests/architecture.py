@@ -112,6 +112,24 @@ def unmapped(files: Iterable[Path]) -> list[str]:
     return found
 
 
+def misplaced_tests(root: Path) -> list[str]:
+    """Files of tests in a folder that the product does not have, or with the name of a module of another
+    folder."""
+    places: dict[str, set[Path]] = {}
+    for folder in ("iperfpy", "protocols"):
+        for file in (root / folder).rglob("*.py"):
+            places.setdefault(file.stem, set()).add(file.parent.relative_to(root))
+    folders = {place for each in places.values() for place in each}
+    found = []
+    for folder in ("iperfpy", "protocols"):
+        for file in (root / "tests" / folder).rglob("test_*.py"):
+            place = file.parent.relative_to(root / "tests")
+            own = places.get(file.stem.removeprefix("test_"), {place})
+            if place not in own or place not in folders | {Path("iperfpy/api")}:
+                found.append(str(file.relative_to(root)))
+    return sorted(found)
+
+
 ROOTS = ("iperfpy", "iperfpy.protocols")
 """Packages that hold every layer: in a rule about imports each means its own module alone."""
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,7 @@ from tests.architecture import (
     long_files,
     long_functions,
     loop_watchers,
+    misplaced_tests,
     named_transports,
     outside_imports,
     product,
@@ -365,6 +367,11 @@ def test_every_module_stands_in_a_map() -> None:
     assert unmapped([ROOT / "iperfpy" / "cli" / "no_module.py"]) == ["iperfpy/cli/no_module.py"]
 
 
+def test_a_test_lies_where_its_module_does() -> None:
+    """The folders of tests are those of the product, and one for the Python interface."""
+    assert misplaced_tests(ROOT) == []
+
+
 def test_the_map_of_the_program_names_existing_files() -> None:
     """`iperfpy/README.md` answers questions with paths below its folder."""
     folder = ROOT / "iperfpy"
@@ -492,6 +499,17 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (system_differences, "x", "from y import UDP_GRO\nsock.setsockopt(SOL_UDP, UDP_GRO, 1)"),
     (system_differences, "x", "sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)"),
 ]
+
+
+def test_a_misplaced_test_is_found(tmp_path: Path) -> None:
+    files = (
+        *("iperfpy/a/one.py", "tests/iperfpy/a/test_one.py", "tests/iperfpy/api/test_anything.py"),
+        *("tests/iperfpy/test_one.py", "tests/iperfpy/b/test_two.py"),
+    )
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert misplaced_tests(tmp_path) == ["tests/iperfpy/b/test_two.py", "tests/iperfpy/test_one.py"]
 
 
 @pytest.mark.parametrize(("rule", "name", "text"), BAD)
