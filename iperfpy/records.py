@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from iperfpy.diagnosis.bufferbloat import increase_us
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.plan import Direction, Plan, Role
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 SHORTEST_MEASURED_US = 10_000
 """Shortest period that has a rate: its ends are known to about a millisecond, as event loops wake up."""
+
+RTT_KEY, RTT_P95_KEY = "rtt_us", "rtt_us_p95"
+"""Key of the metric that is a transport's round-trip time, and of the 95th percentile of its readings, which
+only a `Sample` of the whole test has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class Sample:
         period, once that is over)
     bytes : payload in that period
     values : by `Metric.key`; counters as differences, gauges as their last value and, for a gauge with
-        `spread`, also `<key>_min`, `<key>_mean`, `<key>_max`. Absent or None: not available
+        `spread`, also `<key>_min`, `<key>_mean`, `<key>_max`; of the whole test also `RTT_P95_KEY`. Absent or
+        None: not available
     omitted : True if the sample belongs to the omitted period (-O)
     """
 
@@ -179,13 +185,36 @@ class Responsiveness:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Round-trip times before the test and under its load, see `sampling.loaded_latency`. None: not known."""
+    """Round-trip times before the test and under its load, see `sampling.loaded_latency`. None: not known.
+
+    Parameters
+    ----------
+    idle_rtt_us : before the test
+    loaded_rtt_us_min, loaded_rtt_us, loaded_rtt_us_max : of all streams; the second one is the mean
+    forward_rtt_us_p95, reverse_rtt_us_p95 : 95th percentile under the load of each direction
+    """
 
     idle_rtt_us: float | None = None
     loaded_rtt_us_min: float | None = None
     loaded_rtt_us: float | None = None
     loaded_rtt_us_max: float | None = None
     responsiveness: Responsiveness = Responsiveness()
+    forward_rtt_us_p95: float | None = None
+    reverse_rtt_us_p95: float | None = None
+
+    @property
+    def bufferbloat_us(self) -> Mapping[Direction, float]:
+        """The increase of the round-trip time under load, of each direction in which it is known; see
+        `diagnosis.bufferbloat`. A single test has no grade."""
+        loaded = {
+            Direction.FORWARD: self.forward_rtt_us_p95,
+            Direction.REVERSE: self.reverse_rtt_us_p95,
+        }
+        return {
+            direction: increase
+            for direction, p95_us in loaded.items()
+            if (increase := increase_us(self.idle_rtt_us, p95_us)) is not None
+        }
 
     @property
     def responsiveness_rpm(self) -> float | None:
@@ -200,6 +229,10 @@ class Latency:
             "loaded_rtt_us": self.loaded_rtt_us,
             "loaded_rtt_us_min": self.loaded_rtt_us_min,
             "loaded_rtt_us_max": self.loaded_rtt_us_max,
+            "forward_rtt_us_p95": self.forward_rtt_us_p95,
+            "reverse_rtt_us_p95": self.reverse_rtt_us_p95,
+            "forward_bufferbloat_us": self.bufferbloat_us.get(Direction.FORWARD),
+            "reverse_bufferbloat_us": self.bufferbloat_us.get(Direction.REVERSE),
             "responsiveness_rpm": found.rpm,
             "responsiveness_confidence": found.confidence.value if found.confidence is not None else None,
             "foreign_responsiveness_rpm": found.foreign_rpm,

@@ -114,7 +114,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.payload_size": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
     "iperfpy.records": {
         *BASE,
-        *("iperfpy.plan", "iperfpy.diagnosis.evidence", "iperfpy.diagnosis.finding"),
+        *(f"iperfpy.diagnosis.{name}" for name in ("bufferbloat", "evidence", "finding")),
+        "iperfpy.plan",
     },
     # the program, from below
     "iperfpy.control": RECORDS,

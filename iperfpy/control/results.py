@@ -26,7 +26,7 @@ from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import HostClock, Sample, ServerOutput
+from iperfpy.records import RTT_KEY, RTT_P95_KEY, HostClock, Sample, ServerOutput
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "retransmits": ("retransmits", 1, ""),
@@ -373,6 +373,10 @@ def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[
                 kept[key] = value[:TEXT_LIMIT]
         elif _figure(value) is not None:
             kept[key] = value
+    # Only the sample of a whole test has it, and only from an end that knows of it.
+    p95_us = _figure(values.get(RTT_P95_KEY))
+    if p95_us is not None and f"{RTT_KEY}_max" in kept:
+        kept[RTT_P95_KEY] = p95_us
     return kept
 
 

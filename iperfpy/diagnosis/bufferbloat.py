@@ -3,7 +3,7 @@
 The bounds are those of dslreports.com/faq/17930, which netspd and LibreQoS use as well. A load is graded only
 if it reached `FULL_LOAD` of the best rate of its session: the queue of a path that is not full says nothing
 about the queue of one that is. A session of one test has no other rate to compare with, so a single test has
-no grade. Only `grade` gives a letter.
+the number of `increase_us` and no grade. Only `grade` gives a letter.
 """
 
 from __future__ import annotations
@@ -42,6 +42,24 @@ class LoadedRtt:
     rtt_p95_us: float | None
 
 
+def increase_us(idle_p50_us: float | None, loaded_p95_us: float | None) -> float | None:
+    """The increase of the round-trip time under load, in microseconds.
+
+    Parameters
+    ----------
+    idle_p50_us : median round-trip time before the load
+    loaded_p95_us : 95th percentile of the round-trip time under load
+
+    Returns
+    -------
+    float or None
+        0.0 if the load made it no longer; None if one of the two is not known.
+    """
+    if idle_p50_us is None or loaded_p95_us is None:
+        return None
+    return max(0.0, loaded_p95_us - idle_p50_us)
+
+
 def grade(
     idle_p50_us: float | None, loads: Sequence[LoadedRtt], session_bits_per_s: Sequence[float]
 ) -> Bufferbloat:
@@ -71,8 +89,8 @@ def grade(
     measured = [load.rtt_p95_us for load in (loads if reason else full) if load.rtt_p95_us is not None]
     if not measured:
         return Bufferbloat(reason=reason or "no echo came back under load")
-    increase_us = max(0.0, max(measured) - idle_p50_us)
-    return Bufferbloat("" if reason else _letter(increase_us), increase_us, reason)
+    increase = max(0.0, max(measured) - idle_p50_us)
+    return Bufferbloat("" if reason else _letter(increase), increase, reason)
 
 
 def _is_full(load: LoadedRtt, session_bits_per_s: Sequence[float]) -> bool:

@@ -27,7 +27,8 @@ ABOUT = (
     *("sender_bytes", "sender_bits_per_second", "receiver_bytes", "receiver_bits_per_second"),
 )
 LATENCY = (
-    "idle_rtt_us",
+    *("idle_rtt_us", "forward_rtt_us_p95", "reverse_rtt_us_p95"),
+    *("forward_bufferbloat_us", "reverse_bufferbloat_us"),
     *("responsiveness_rpm", "responsiveness_confidence"),
     *("foreign_responsiveness_rpm", "loaded_responsiveness_rpm"),
 )

@@ -19,6 +19,7 @@ from iperfpy import __version__
 from iperfpy.diagnosis.one_run import advice_line, limit_line
 from iperfpy.options import ClientOptions
 from iperfpy.plan import UNSIZED_BYTES, Direction, Plan, Role
+from iperfpy.plan import WAYS as PATH_WAYS
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import CONGESTION_KEY, Metric, Side
 from iperfpy.protocols.units import counted, format_rate, format_size
@@ -39,6 +40,7 @@ from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.iperf3_document import host_of, time_of
 
 DRAFT = "draft-ietf-ippm-responsiveness-09"
+BUFFERBLOAT = "95th percentile of the loaded RTT less the idle RTT"
 SEPARATOR = " ".join("-" * 25)
 WAYS = {
     Direction.FORWARD: "client to server",
@@ -131,7 +133,8 @@ class TextSink:
         self._header()
         for row in shown:
             self._summary(row)
-        for text in (latency_line(end.latency), responsiveness_line(end.latency.responsiveness)):
+        times = end.latency
+        for text in (latency_line(times), bufferbloat_line(times), responsiveness_line(times.responsiveness)):
             if text:
                 self._say(text)
         if end.messages is not None:
@@ -405,6 +408,14 @@ def latency_line(latency: Latency) -> str:
         )
         parts.append(f"{milliseconds(latency.loaded_rtt_us)} ms loaded{spread}")
     return f"RTT: {', '.join(parts)}" if parts else ""
+
+
+def bufferbloat_line(latency: Latency) -> str:
+    """`Bufferbloat: +57.2 ms up (95th percentile of the loaded RTT less the idle RTT)`, with each direction
+    that was measured; empty if none was. One test has no grade: nothing tells that its load was full."""
+    found = latency.bufferbloat_us.items()
+    parts = [f"+{milliseconds(increase)} ms {PATH_WAYS[direction]}" for direction, increase in found]
+    return f"Bufferbloat: {', '.join(parts)} ({BUFFERBLOAT})" if parts else ""
 
 
 def responsiveness_line(found: Responsiveness) -> str:

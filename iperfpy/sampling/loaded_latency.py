@@ -3,6 +3,7 @@
 idle            before the test, on the control connection: its shortest round trip (TCP_INFO, min_rtt);
                 or that of the data, if something on the path ends connections on the way: `idle_us`
 loaded          while data flows, by the flow that carries it: the sender's `rtt_us`, of all streams
+bufferbloat     the 95th percentile of its readings less the idle time, for each direction
 responsiveness  round trips per minute, by probes under load: `sampling.responsiveness`
 """
 
@@ -10,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side, number
-from iperfpy.records import Latency, Responsiveness, Row
+from iperfpy.records import RTT_KEY, RTT_P95_KEY, Latency, Responsiveness, Row
 
-RTT_KEY = "rtt_us"
-"""Key of the metric that is a transport's round-trip time."""
 LEAST_KEYS = (f"{RTT_KEY}_min", "min_rtt_us")
 """Keys of a sender's shortest round-trip time."""
 APART_US = 10_000.0
@@ -58,6 +58,7 @@ def latency(
     rows : one per stream, of the whole test
     responsiveness : of the whole test, None if it has none
     """
+    rows = tuple(rows)
     senders = [sample.values for row in rows if (sample := row.of(Side.SENDER)) is not None]
     lows, means, highs = (
         [known for values in senders if (known := number(values.get(f"{RTT_KEY}_{name}"))) is not None]
@@ -69,4 +70,16 @@ def latency(
         loaded_rtt_us=sum(means) / len(means) if means else None,
         loaded_rtt_us_max=max(highs, default=None),
         responsiveness=responsiveness or Responsiveness(),
+        forward_rtt_us_p95=_p95_us(rows, Direction.FORWARD),
+        reverse_rtt_us_p95=_p95_us(rows, Direction.REVERSE),
     )
+
+
+def _p95_us(rows: Iterable[Row], direction: Direction) -> float | None:
+    """The 95th percentile of the round-trip times of a direction; None if no sender of it has one.
+
+    Streams may have queues of their own, and their percentiles do not add up, so the longest one counts.
+    """
+    senders = [row.of(Side.SENDER) for row in rows if row.direction is direction]
+    found = [number(sample.values.get(RTT_P95_KEY)) for sample in senders if sample is not None]
+    return max((p95_us for p95_us in found if p95_us is not None), default=None)

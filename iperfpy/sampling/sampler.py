@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from iperfpy.protocols.metrics import SPREADS, Counters, Kind, Metric, Side, Value, number, ratios
-from iperfpy.records import Sample
+from iperfpy.records import RTT_KEY, RTT_P95_KEY, Sample
+
+if TYPE_CHECKING:
+    from iperfpy.protocols.log_histogram import LogHistogram
 
 
 class Counted(Protocol):
@@ -118,6 +121,7 @@ class Sampler:
         self._zero_us = now_us
         self._whole = _Period(record, now_us, self._spread_keys)
         self._interval = _Period(record, now_us, self._spread_keys)
+        self._round_trips = _histogram() if RTT_KEY in self._spread_keys else None
 
     def begin(self, now_us: int) -> None:
         """Let `now_us` be the new 0 and keep all counts: the first data has arrived, and the wait for it is
@@ -127,8 +131,7 @@ class Sampler:
     def poll(self, now_us: int, record: Counters) -> None:
         """Take the gauges of a record that was just read."""
         if self._spread_keys:
-            self._whole.read_gauges(record)
-            self._interval.read_gauges(record)
+            self._take_gauges(record)
 
     def tick(self, now_us: int, omitted: bool = False) -> Sample:
         """The sample since the last tick; the next one begins at `now_us`."""
@@ -144,6 +147,8 @@ class Sampler:
         """
         record = self._read_gauges()
         whole = self._sample(self._whole, record, now_us, omitted=False)
+        if self._round_trips is not None and self._round_trips.count:
+            whole = replace(whole, values={**whole.values, RTT_P95_KEY: self._round_trips.percentile(95)})
         waited_us = max(0, min(since_us or 0, now_us) - self._whole.start_us)
         return replace(whole, start_us=whole.start_us + waited_us) if waited_us else whole
 
@@ -155,9 +160,14 @@ class Sampler:
 
     def _read_gauges(self) -> Counters:
         record = self._read()
+        self._take_gauges(record)
+        return record
+
+    def _take_gauges(self, record: Counters) -> None:
         self._whole.read_gauges(record)
         self._interval.read_gauges(record)
-        return record
+        if self._round_trips is not None and (rtt_us := number(record.get(RTT_KEY))) is not None:
+            self._round_trips.add(rtt_us)
 
     def _sample(self, since: _Period, record: Counters, now_us: int, omitted: bool) -> Sample:
         payload = difference(record.get("bytes"), since.record.get("bytes"))
@@ -189,3 +199,10 @@ def difference(later: Value, earlier: Value) -> Value:
     """`later - earlier`, or None if either is not available."""
     a, b = number(later), number(earlier)
     return None if a is None or b is None else a - b
+
+
+def _histogram() -> LogHistogram:
+    """A distribution of bounded size: a test may last for days."""
+    from iperfpy.protocols.log_histogram import LogHistogram  # numpy: not for every import of this module
+
+    return LogHistogram()

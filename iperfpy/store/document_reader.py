@@ -23,6 +23,7 @@ from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import (
+    RTT_P95_KEY,
     ConnectedStream,
     Latency,
     Responsiveness,
@@ -232,6 +233,8 @@ def _summary_row(start: RunStarted, entry: DocumentPart) -> Row:
 def _sample(metrics: Sequence[Metric], side: Side, period: DocumentPart, figures: DocumentPart) -> Sample:
     """Read a sample: its times and bytes from `period`, its metrics from `figures`."""
     keys = [key for metric in metrics if metric.side is side for key in metric.keys]
+    if side is Side.SENDER:
+        keys.append(RTT_P95_KEY)
     return Sample(
         stream=figures.whole("stream"),
         side=side,

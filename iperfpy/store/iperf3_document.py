@@ -19,7 +19,16 @@ from iperfpy.plan import Direction, Plan, Role, Texts
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
-from iperfpy.records import ConnectedStream, MessageTimes, Row, RunEnded, RunStarted, Sample, finite
+from iperfpy.records import (
+    RTT_P95_KEY,
+    ConnectedStream,
+    MessageTimes,
+    Row,
+    RunEnded,
+    RunStarted,
+    Sample,
+    finite,
+)
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.finding_object import finding_object
@@ -364,13 +373,16 @@ def _own_names(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> 
     A key that iperf3 has as well is left out instead: its readers add such a figure up where they find it.
     """
     values: Mapping[str, Value] = sample.values if sample is not None else {}
-    return {
+    names = {
         key: values.get(key)
         for metric in metrics
         if metric.side is side
         for key in metric.keys
         if key != metric.iperf3 or values.get(key) is not None
     }
+    if RTT_P95_KEY in values:
+        names[RTT_P95_KEY] = values[RTT_P95_KEY]
+    return names
 
 
 def _iperf3_names(start: RunStarted, side: Side, sample: Sample | None, *, summary: bool = False) -> Json:

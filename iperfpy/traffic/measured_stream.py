@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from iperfpy.errors import IperfpyError, PeerError, fault_of
 from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.metrics import Metric, number
-from iperfpy.sampling.loaded_latency import RTT_KEY
+from iperfpy.records import RTT_KEY
 from iperfpy.sampling.sampler import Sampler
 from iperfpy.traffic.messages import MessageEcho, MessageSource
 from iperfpy.traffic.open_stream import OpenStream, where

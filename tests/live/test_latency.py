@@ -34,6 +34,11 @@ async def test_both_ends_report_idle_and_loaded_rtt(name: str, direction: Direct
         assert latency.loaded_rtt_us is not None
         assert latency.loaded_rtt_us_max is not None
         assert 0 < latency.loaded_rtt_us_min <= latency.loaded_rtt_us <= latency.loaded_rtt_us_max
+        both = direction is Direction.BIDIRECTIONAL
+        ways = (Direction.FORWARD, Direction.REVERSE) if both else (direction,)
+        assert tuple(latency.bufferbloat_us) == ways
+        for p95_us in filter(None, (latency.forward_rtt_us_p95, latency.reverse_rtt_us_p95)):
+            assert latency.loaded_rtt_us_min <= p95_us <= latency.loaded_rtt_us_max
         # A load of a rate that the user chose does not seek the capacity of the path.
         assert latency.responsiveness == Responsiveness()
     # Each end takes its own samples, so the values are only similar.

@@ -107,6 +107,8 @@ def _headlines(run: Run, ways: Sequence[DrawnWay]) -> Iterator[Headline]:
     if latency.loaded_rtt_us is not None:
         idle = "" if latency.idle_rtt_us is None else f", {milliseconds(latency.idle_rtt_us)} ms idle"
         yield Headline(milliseconds(latency.loaded_rtt_us), "ms", f"round-trip time under load{idle}")
+    for direction, increase in latency.bufferbloat_us.items():
+        yield Headline(f"+{milliseconds(increase)}", "ms", f"bufferbloat {WAYS[direction]}")
     metrics = started_of(run).transport.metrics
     for meaning, word in ((Meaning.RESENT, "sent again"), (Meaning.PATH_LOSS, "lost on the path")):
         for metric, way in product(with_meaning(metrics, meaning)[-1:], ways):

@@ -35,7 +35,7 @@ def table_rows(text: str) -> list[list[str]]:
 
 
 def keys_in(cell: str) -> list[str]:
-    return re.findall(r"`([a-z][a-z_]*)`", cell)
+    return re.findall(r"`([a-z][a-z0-9_]*)`", cell)
 
 
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"

@@ -18,14 +18,16 @@ from iperfpy.report.csv_columns import LATENCY, header
 from iperfpy.report.csv_file import CsvFile
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.json_report import JsonSink
-from iperfpy.report.terminal import latency_line
+from iperfpy.report.terminal import bufferbloat_line, latency_line
 from iperfpy.sampling.loaded_latency import APART_US, idle_us, latency
 from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.document_reader import _latency as latency_of
 from tests.iperfpy.report.scenes import forward
 
 LOADED = "8.71 ms loaded (4.20 to 19.3)"
-MEASURED = Latency(31, 4_200, 8_000, 19_300, Responsiveness(2000, 600, RpmConfidence.LOW, 20, 40))
+MEASURED = Latency(
+    31, 4_200, 8_000, 19_300, Responsiveness(2000, 600, RpmConfidence.LOW, 20, 40), reverse_rtt_us_p95=15_031
+)
 
 
 def row(stream: int, values: Mapping[str, Value] | None, *, sends: bool = True) -> Row:
@@ -101,6 +103,39 @@ def test_the_latency_line_shows_the_known_figures(measured: Latency, line: str) 
     assert latency_line(measured) == line
 
 
+def test_bufferbloat_is_the_95th_percentile_less_the_idle_time_of_each_direction() -> None:
+    rows = [
+        row(1, {**spread(5_000, 20_000, 90_000), "rtt_us_p95": 60_000}),
+        row(3, {**spread(5_000, 20_000, 90_000), "rtt_us_p95": 70_000}),
+        row(4, {**spread(5_000, 20_000, 30_000), "rtt_us_p95": 3_500}, sends=False),
+    ]
+    assert latency(4_000, rows).bufferbloat_us == {Direction.FORWARD: 66_000, Direction.REVERSE: 0}
+    assert latency(4_000, rows[2:]).bufferbloat_us == {Direction.REVERSE: 0}
+    # Without the idle time, or without a percentile, it is not known.
+    assert latency(None, rows).bufferbloat_us == {}
+    assert latency(4_000, [row(1, spread(5_000, 20_000, 90_000))]).bufferbloat_us == {}
+
+
+@pytest.mark.parametrize(
+    ("measured", "line"),
+    [
+        (Latency(4_000), ""),
+        (
+            Latency(4_000, reverse_rtt_us_p95=61_200),
+            "Bufferbloat: +57.2 ms down (95th percentile of the loaded RTT less the idle RTT)",
+        ),
+        (
+            Latency(4_000, forward_rtt_us_p95=61_200, reverse_rtt_us_p95=4_100),
+            "Bufferbloat: +57.2 ms up, +0.100 ms down (95th percentile of the loaded RTT less the idle RTT)",
+        ),
+    ],
+)
+def test_the_bufferbloat_line_has_a_number_for_each_direction_and_no_letter(
+    measured: Latency, line: str
+) -> None:
+    assert bufferbloat_line(measured) == line
+
+
 def test_json_has_the_latency_at_its_end() -> None:
     scene, stream = forward(), io.StringIO()
     sink = JsonSink(stream)
@@ -112,6 +147,10 @@ def test_json_has_the_latency_at_its_end() -> None:
         "loaded_rtt_us": 8_000,
         "loaded_rtt_us_min": 4_200,
         "loaded_rtt_us_max": 19_300,
+        "forward_rtt_us_p95": None,
+        "reverse_rtt_us_p95": 15_031,
+        "forward_bufferbloat_us": None,
+        "reverse_bufferbloat_us": 15_000,
         "responsiveness_rpm": 1300,
         "responsiveness_confidence": "Low",
         "foreign_responsiveness_rpm": 2000,
@@ -130,7 +169,8 @@ def test_csv_has_the_latency_only_in_the_sum(tmp_path: Path) -> None:
     file.close()
     with path.open() as stream:
         figures = {each["type"]: tuple(each[key] for key in LATENCY) for each in csv.DictReader(stream)}
-    assert figures == {"summary": ("",) * 5, "sum": ("31", "1300", "Low", "2000", "600")}
+    rtts = ("31", "", "15031", "", "15000")
+    assert figures == {"summary": ("",) * 9, "sum": (*rtts, "1300", "Low", "2000", "600")}
 
 
 def test_a_stored_run_has_its_responsiveness_and_an_old_one_none() -> None:
@@ -143,5 +183,6 @@ def test_a_stored_run_has_its_responsiveness_and_an_old_one_none() -> None:
     assert latency_of(stored) == MEASURED
     # Before there were probes, this name meant 60 s over the loaded round-trip time.
     measured = Latency(31, 4_200, 8_000, 19_300)
-    rtts = {key: value for key, value in measured.record().items() if key.endswith(("_us", "_min", "_max"))}
+    kept = ("idle_rtt_us", "loaded_rtt_us", "loaded_rtt_us_min", "loaded_rtt_us_max")
+    rtts = {key: measured.record()[key] for key in kept}
     assert latency_of(DocumentPart({**rtts, "responsiveness_rpm": 7500})) == measured

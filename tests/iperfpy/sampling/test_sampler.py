@@ -134,6 +134,27 @@ def test_a_spread_covers_the_polls_of_its_own_interval() -> None:
     assert (second["rtt_us_min"], second["rtt_us_mean"], second["rtt_us_max"]) == (50, 50, 50)
 
 
+def test_a_total_has_the_95th_percentile_of_all_readings_of_the_measured_time() -> None:
+    channel = Channel(rtt_us=900_000)
+    sampler = sampler_of(channel)
+    sampler.poll(5_100_000, channel.counters())
+    sampler.restart(6_000_000)  # the omitted period: its long round-trip times do not count
+    for number in range(1, 3_000):
+        channel.record["rtt_us"] = number * 10
+        sampler.poll(6_000_000 + number, channel.counters())
+    channel.record["rtt_us"] = None
+    whole = sampler.total(7_000_000)
+    # The steps of the distribution are one per cent wide.
+    assert whole.values["rtt_us_p95"] == pytest.approx(0.95 * 30_000, rel=0.01)
+    assert "rtt_us_p95" not in sampler.tick(7_000_000).values
+
+
+def test_a_total_without_round_trip_times_has_no_percentile_of_them() -> None:
+    assert "rtt_us_p95" not in sampler_of(Channel(rtt_us=None)).total(6_000_000).values
+    receiver = sampler_of(Channel(rtt_us=7, duplicates=0), Side.RECEIVER)
+    assert "rtt_us_p95" not in receiver.total(6_000_000).values
+
+
 def test_each_end_reports_its_own_metrics() -> None:
     channel = Channel(duplicates=0, phase="UP")
     channel.advance(duplicates=2)

@@ -18,6 +18,7 @@ from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.tcp import Tcp
+from iperfpy.records import Latency
 from iperfpy.report.pictures.page_model import (
     Boxes,
     Distribution,
@@ -282,6 +283,17 @@ def test_a_server_has_no_command_that_repeats_the_test() -> None:
     started = kcp_run(2).started
     assert started is not None
     assert repeat_command(replace(started, role=Role.SERVER)) == ""
+
+
+def test_the_headlines_have_the_bufferbloat_of_each_direction() -> None:
+    run = kcp_run()
+    assert run.ended is not None
+    assert "bufferbloat" not in " ".join(one.name for one in page_of(run).headlines)
+    times = Latency(80_000, 80_100, 95_000, 140_000, forward_rtt_us_p95=121_500, reverse_rtt_us_p95=80_100)
+    run = replace(run, ended=replace(run.ended, latency=times))
+    headlines = {one.name: f"{one.value} {one.unit}" for one in page_of(run).headlines}
+    assert headlines["bufferbloat up"] == "+41.5 ms"
+    assert headlines["bufferbloat down"] == "+0.100 ms"
 
 
 def test_the_verdict_names_limit_evidence_and_advice() -> None:
