@@ -10,7 +10,7 @@ import contextlib
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iperfpy.diagnosis.bufferbloat import increase_us
@@ -259,6 +259,28 @@ class HostClock:
     host: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """A server's own account of its end, as it told its client. Empty, or None: not known.
+
+    Parameters
+    ----------
+    version : its program
+    system_info : its system, release and kind of processor; not the name of the machine
+    mss_bytes, send_buffer_bytes, receive_buffer_bytes : of its first data socket, see `ConnectedStream`
+    """
+
+    version: str = ""
+    system_info: str = ""
+    mss_bytes: int | None = None
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
+
+    def record(self) -> dict[str, str | int]:
+        """The known facts by name."""
+        return {key: value for key, value in asdict(self).items() if value not in ("", None)}
+
+
 UNANSWERED = 0xFFFF_FFFF
 """In `MessageTimes.round_trip_us`: no echo came."""
 
@@ -327,6 +349,7 @@ class RunEnded:
     findings : conclusions about what limited the test, of each direction the most important one first
     evidence : the measurements that they come from, one per direction. No document stores them
     messages : the times of a message test, at the client
+    server : the server's account of its end, at the client
     """
 
     rows: tuple[Row, ...]
@@ -340,6 +363,7 @@ class RunEnded:
     findings: tuple[Finding, ...] = ()
     evidence: tuple[RunEvidence, ...] = field(default=(), compare=False, repr=False)
     messages: MessageTimes | None = field(default=None, compare=False, repr=False)
+    server: ServerFacts = ServerFacts()
 
 
 class Sink(Protocol):

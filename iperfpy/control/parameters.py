@@ -40,6 +40,8 @@ from iperfpy.protocols.units import SECOND_US
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
+LONGEST_VERSION = 100
+"""Characters of the version in a greeting."""
 IPERF3_KEYS = ("udp", "sctp", "tcp")
 """Keys of iperf3's transports: if a client names several, the first one counts. The last is the default."""
 ADDRESS_PROOF = "udp-address-proof"
@@ -127,7 +129,8 @@ def decode_hello(body: Mapping[str, Any]) -> Hello:
         type(port) is int and 0 < port < 65536 for port in ports.values()
     ):
         raise ProtocolError("the server sent a greeting with UDP ports that are none")
-    return Hello(str(body.get("version", "")), tuple(names), dict(ports), _features(body))
+    version = str(body.get("version", ""))[:LONGEST_VERSION]
+    return Hello(version, tuple(names), dict(ports), _features(body))
 
 
 def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | None) -> dict[str, Any]:

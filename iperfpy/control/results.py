@@ -22,11 +22,12 @@ from typing import Any
 from iperfpy.control.clock_codec import decode_clock, encode_clock
 from iperfpy.control.parameters import EXTENSION, json_integer
 from iperfpy.control.self_probes import SelfProbes, decode_self_probes, encode_self_probes
+from iperfpy.control.server_facts_codec import decode_server_facts, encode_server_facts
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import RTT_KEY, RTT_P95_KEY, HostClock, Sample, ServerOutput
+from iperfpy.records import RTT_KEY, RTT_P95_KEY, HostClock, Sample, ServerFacts, ServerOutput
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "retransmits": ("retransmits", 1, ""),
@@ -67,6 +68,7 @@ class Results:
     self_probes : round-trip times of the peer's senders by interval
     clock : the peer's clocks, of a message test
     warnings : reasons why the peer's end measured less than the path carries, a sentence each
+    server : the facts about its end that a server tells
     """
 
     cpu_percent: Mapping[str, float]
@@ -79,6 +81,7 @@ class Results:
     self_probes: SelfProbes = field(default_factory=dict)
     clock: HostClock | None = None
     warnings: tuple[str, ...] = ()
+    server: ServerFacts = field(default_factory=ServerFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ def encode_results(
     self_probes: SelfProbes = MappingProxyType({}),
     clock: HostClock | None = None,
     warnings: Sequence[str] = (),
+    server: ServerFacts | None = None,
 ) -> dict[str, Any]:
     """The results document of this end.
 
@@ -124,6 +128,7 @@ def encode_results(
     self_probes : round-trip times of this end's senders by interval, for a peer that has the feature
     clock : this end's clocks, of a message test
     warnings : sentences of this end's streams; the first ones are sent, shortened
+    server : the facts about this end, if it is the server
     """
     samples = tuple(totals)
     body: dict[str, Any] = {
@@ -144,6 +149,7 @@ def encode_results(
             **_evidence(evidence),
             **encode_self_probes(self_probes),
             **encode_clock(clock),
+            **encode_server_facts(server),
             **({WARNINGS: [text[:LONGEST_WARNING] for text in warnings[:MOST_WARNINGS]]} if warnings else {}),
         }
     return body
@@ -187,6 +193,7 @@ def decode_results(
         decode_self_probes(own),
         decode_clock(own),
         _peers_warnings(own),
+        decode_server_facts(own),
     )
 
 

@@ -18,7 +18,8 @@ from iperfpy.traffic.open_stream import OpenStream
 
 @dataclass(frozen=True, slots=True)
 class AgreedTest:
-    """The test as one end sees it. `streams` are in stream order, `features` those that the peer names."""
+    """The test as one end sees it. `streams` are in stream order, `features` those that the peer names, and
+    `peer_version` is that of a server that greeted."""
 
     role: Role
     plan: Plan
@@ -26,6 +27,7 @@ class AgreedTest:
     streams: Sequence[OpenStream]
     connection: Control
     features: frozenset[str] = frozenset()
+    peer_version: str = ""
 
     @property
     def peer(self) -> str:

@@ -133,8 +133,10 @@ class _Client:
         self._plan = fitted(self._plan, transport, greeted.remote, greeted.packet_bytes)
         await self._agree(greeted, transport)
         connection = greeted.connection
-        named = greeted.hello.features if greeted.hello is not None else frozenset[str]()
-        test = AgreedTest(Role.CLIENT, self._plan, transport, self._opened, connection, named)
+        hello = greeted.hello
+        named = hello.features if hello is not None else frozenset[str]()
+        version = hello.version if hello is not None else ""
+        test = AgreedTest(Role.CLIENT, self._plan, transport, self._opened, connection, named, version)
         test.announce(self._sinks, (self._options.host, self._options.port), greeted.tcp_mss)
         started_us = await self._started_us(connection)
         foreign = self._foreign_probes(greeted, named)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from iperfpy import __version__
 from iperfpy.control.parameters import PATH_EVIDENCE, RESPONSIVENESS
 from iperfpy.control.results import Results, decode_results, encode_results, omitted_counts
 from iperfpy.diagnosis.evidence import RunEvidence
@@ -20,9 +21,18 @@ from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import HostClock, MessageTimes, Responsiveness, Row, RunEnded, Sample, ServerOutput
+from iperfpy.records import (
+    HostClock,
+    MessageTimes,
+    Responsiveness,
+    Row,
+    RunEnded,
+    Sample,
+    ServerFacts,
+    ServerOutput,
+)
 from iperfpy.runtime.sockets import socket_facts
-from iperfpy.sampling.host import host_clock, wall_us
+from iperfpy.sampling.host import host_clock, system_name, wall_us
 from iperfpy.sampling.loaded_latency import idle_us, latency
 from iperfpy.sampling.result_gate import Ended, Totals, completed, judge
 from iperfpy.traffic.transfer import Transfer
@@ -62,6 +72,7 @@ class ClosingReport:
         self._opening_us = [each.channel.opening_us for each in test.streams]
         self._cpu_percent: Mapping[str, float] = {}
         self._congestion = ""
+        self._socket = socket_facts(test.streams[0].channel.fileno())  # buffers grow while data flows
         self._results: Results | None = None
         self._evidence: Mapping[int, PathEvidence] = {}
         self._messages: MessageTimes | None = None
@@ -107,6 +118,7 @@ class ClosingReport:
             self_probes=self._probing.self_probes if RESPONSIVENESS in test.features else {},
             clock=self._clock,
             warnings=(*self._started_with, *self._warnings) if test.role is Role.SERVER else (),
+            server=self._own_facts() if test.role is Role.SERVER else None,
         )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
@@ -155,6 +167,7 @@ class ClosingReport:
             findings=findings_of(evidence),
             evidence=evidence,
             messages=self._messages_with_clocks(),
+            server=self._servers_facts(),
         )
 
     def record_without_conclusions(self, error: IperfpyError, peer_totals: Mapping[int, Sample]) -> RunEnded:
@@ -176,6 +189,25 @@ class ClosingReport:
         if self._results is None or self._test.role is Role.SERVER:
             return ()
         return tuple(f"at {self._test.peer}: {text}" for text in self._results.warnings)
+
+    def _own_facts(self) -> ServerFacts:
+        """The facts about this end for its client, which the user of that client may show to anyone."""
+        one = self._socket
+        return ServerFacts(
+            f"iperfpy {__version__}",
+            system_name(),
+            one.mss_bytes,
+            one.send_buffer_bytes,
+            one.receive_buffer_bytes,
+        )
+
+    def _servers_facts(self) -> ServerFacts:
+        """The facts that the server told its client. An older iperfpy named its version in its greeting."""
+        if self._test.role is Role.SERVER:
+            return ServerFacts()
+        told = self._results.server if self._results is not None else ServerFacts()
+        greeted = f"iperfpy {self._test.peer_version}" if self._test.peer_version else ""
+        return replace(told, version=told.version or greeted)
 
     def _responsiveness(self, idle_rtt_us: float | None) -> Responsiveness | None:
         """The responsiveness; None if a proxy answers connections in the place of the server, since the

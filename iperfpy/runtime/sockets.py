@@ -188,10 +188,10 @@ def packet_size(sock: socket.socket) -> int | None:
 class SocketFacts:
     """The system's data about an open socket; None, or empty, if it has none."""
 
-    mss_bytes: int | None
-    send_buffer_bytes: int | None
-    receive_buffer_bytes: int | None
-    congestion: str
+    mss_bytes: int | None = None
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
+    congestion: str = ""
 
 
 def socket_facts(descriptor: int) -> SocketFacts:
@@ -199,7 +199,7 @@ def socket_facts(descriptor: int) -> SocketFacts:
     try:
         sock = socket.socket(fileno=descriptor)
     except (OSError, ValueError):  # a ValueError: the channel has failed, and its descriptor is -1
-        return SocketFacts(None, None, None, "")
+        return SocketFacts()
     try:
         return SocketFacts(
             segment_size(sock),

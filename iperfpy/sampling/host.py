@@ -22,6 +22,12 @@ def system_info() -> str:
     return " ".join((system.system, system.node, system.release, system.version, system.machine))
 
 
+def system_name() -> str:
+    """System, release and kind of processor, without the name of the machine: for the peer of a test."""
+    system = platform.uname()
+    return " ".join((system.system, system.release, system.machine))
+
+
 def wall_us() -> int:
     """This machine's wall clock less its monotonic clock, microseconds."""
     found = []

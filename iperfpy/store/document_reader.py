@@ -32,6 +32,7 @@ from iperfpy.records import (
     RunEnded,
     RunStarted,
     Sample,
+    ServerFacts,
     ServerOutput,
 )
 from iperfpy.store.document_part import DocumentPart
@@ -48,6 +49,7 @@ SUMS = ("sum", "sum_sent", "sum_received")
 END_KEYS = {
     "streams",
     "latency",
+    "server",
     "cpu_utilization_percent",
     "warnings",
     *SUMS,
@@ -111,6 +113,7 @@ def read_end(document: Json, start: RunStarted) -> RunEnded | None:
             server_output=_server_output(DocumentPart(document)),
             latency=_latency(end.part("latency")),
             findings=tuple(read_finding(one) for one in DocumentPart(document).parts("diagnosis", ())),
+            server=_server_facts(end.part("server")) if "server" in end.values else ServerFacts(),
         )
     except DAMAGE as wrong:
         raise _damaged("end", wrong) from wrong
@@ -266,6 +269,11 @@ def _responsiveness(stored: DocumentPart) -> Responsiveness:
         stored.whole("foreign_probes"),
         stored.whole("self_probes"),
     )
+
+
+def _server_facts(stored: DocumentPart) -> ServerFacts:
+    sizes = (stored.whole_or_none(key) for key in ("mss_bytes", "send_buffer_bytes", "receive_buffer_bytes"))
+    return ServerFacts(stored.text("version", ""), stored.text("system_info", ""), *sizes)
 
 
 def _server_output(document: DocumentPart) -> ServerOutput:

@@ -175,6 +175,8 @@ def end_object(start: RunStarted, end: RunEnded) -> Json:
     if end.messages is not None:
         entry["messages"] = _messages(end.messages)
     entry["cpu_utilization_percent"] = dict(end.cpu_percent)
+    if server := end.server.record():
+        entry["server"] = server
     entry.update(end.extra)
     if end.warnings:
         entry["warnings"] = list(end.warnings)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +24,7 @@ from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value
 from iperfpy.protocols.whole_file import read_whole
-from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample
+from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample, ServerFacts
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.direction_figures import about_test
@@ -115,7 +115,10 @@ class End:
     cpu_percent : processor time over wall time, as percent of one processor, under the keys total, user
         and system; empty if it is not known
     congestion : the kernel's congestion control for TCP, or empty
-    version, system_info : program and machine; empty at the end that did not write the record
+    version, system_info : program and machine; of the end that did not write the record empty, unless it is
+        a server that told them
+    mss_bytes, send_buffer_bytes, receive_buffer_bytes : of its first data socket, see `ConnectedStream`; None
+        if they are not known
     """
 
     role: Role
@@ -124,6 +127,9 @@ class End:
     congestion: str = ""
     version: str = ""
     system_info: str = ""
+    mss_bytes: int | None = None
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
 
 
 class Reader(Protocol):
@@ -430,6 +436,7 @@ class Run:
         # The kernel's congestion control is stored by the direction of the local end's data.
         receives = all(not one.stream.sends for one in connected) == own
         extra = self.ended.extra if self.ended is not None else {}
+        facts = self._own_facts() if own else self._servers_facts()
         return End(
             role=role,
             addresses=tuple((one.local if own else one.remote)[:2] for one in connected),
@@ -437,8 +444,29 @@ class Run:
                 key.removeprefix(prefix): value for key, value in percent.items() if key.startswith(prefix)
             },
             congestion=str(extra.get(f"{'receiver' if receives else 'sender'}_tcp_congestion", "")),
-            version=self.version if own else "",
-            system_info=self.system_info if own else "",
+            **asdict(facts),
+        )
+
+    def _own_facts(self) -> ServerFacts:
+        """The facts about the end that wrote the record, client or server."""
+        first = next(iter(self._begun().connected), None)
+        if first is None:
+            return ServerFacts(self.version, self.system_info)
+        sizes = (first.mss_bytes, first.send_buffer_bytes, first.receive_buffer_bytes)
+        return ServerFacts(self.version, self.system_info, *sizes)
+
+    def _servers_facts(self) -> ServerFacts:
+        """The facts that the server told of its end. A stock iperf3 tells some if its own document was asked
+        for (--get-server-output)."""
+        if self.ended is None or self._begun().role is Role.SERVER:
+            return ServerFacts()
+        output = self.ended.server_output
+        start = output.get("start") if isinstance(output, Mapping) else None
+        if self.ended.server.record() or not isinstance(start, Mapping):
+            return self.ended.server
+        version, system = (start.get(key) for key in ("version", "system_info"))
+        return ServerFacts(
+            version if isinstance(version, str) else "", system if isinstance(system, str) else ""
         )
 
 

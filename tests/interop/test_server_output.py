@@ -49,8 +49,8 @@ def test_the_client_shows_the_servers_text(
         document = client(programs[0], port, tmp_path, *flags)
     text = document["server_output_text"]
     assert "Accepted connection from 127.0.0.1" in text
-    # The summary is in it. Our server ends with the responsiveness and the limit, iperf3's with the summary.
-    assert any(line.endswith(("sender", "receiver")) for line in text.splitlines()[-5:])
+    # The summary is in it. Our server ends with round-trip times and the limit, iperf3's with the summary.
+    assert any(line.endswith(("sender", "receiver")) for line in text.splitlines()[-6:])
     assert "server_output_json" not in document
 
 

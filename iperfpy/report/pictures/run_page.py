@@ -7,11 +7,11 @@ from itertools import product
 
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import SURENESS, Cause, Finding
-from iperfpy.plan import WAYS
+from iperfpy.plan import WAYS, Role
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import Meaning, Metric, Side, with_meaning
 from iperfpy.protocols.units import format_rate, format_size
-from iperfpy.records import Sample
+from iperfpy.records import RunStarted, Sample
 from iperfpy.report.columns import format_value, milliseconds, title_of
 from iperfpy.report.pictures.page_model import (
     Axis,
@@ -294,7 +294,8 @@ def _facts(run: Run) -> Iterator[Facts]:
         ("Identifier", started.cookie),
     ]
     for title, end in (("Client", run.client), ("Server", run.server)):
-        yield Facts(title, tuple(row for row in _end_facts(end) if row[1]))
+        facts = *_end_facts(end), ("Not known", "" if end.role is started.role else _untold(started, end))
+        yield Facts(title, tuple(row for row in facts if row[1]))
     yield Facts("Test", tuple(row for row in test if row[1]))
 
 
@@ -305,7 +306,36 @@ def _end_facts(end: End) -> Iterator[tuple[str, str]]:
     yield "Program", end.version
     yield "System", end.system_info
     yield "Congestion control", end.congestion
+    if end.mss_bytes:
+        yield "Maximum segment size", f"{end.mss_bytes:,} bytes"
+    buffers = (("send", end.send_buffer_bytes), ("receive", end.receive_buffer_bytes))
+    known = [f"{name} {format_size(size)}" for name, size in buffers if size]
+    yield "Socket buffers", f"{', '.join(known)}, as the system counts them" if known else ""
     cpu = [
         f"{end.cpu_percent[key]:.1f} % {key}" for key in ("total", "user", "system") if key in end.cpu_percent
     ]
     yield "Processor time", f"{', '.join(cpu)} (of one processor)" if cpu else ""
+
+
+def _untold(started: RunStarted, end: End) -> str:
+    """The facts that the other end did not tell, with the reason; empty if it told all."""
+    names = [
+        name
+        for name, fact in (
+            ("program", end.version),
+            ("system", end.system_info),
+            ("socket buffers", end.send_buffer_bytes or end.receive_buffer_bytes),
+        )
+        if not fact
+    ]
+    if not names:
+        return ""
+    missing = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    if started.alone:
+        reason = "without a control connection, nothing tells them"
+    elif end.role is Role.CLIENT:
+        reason = "a client does not tell them"
+    else:
+        teller = "the server did" if started.peer_is_iperfpy else "iperf3 does"
+        reason = f"{teller} not tell them"
+    return f"{missing}: {reason}"

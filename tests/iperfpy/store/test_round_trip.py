@@ -7,6 +7,7 @@ import io
 import json
 import math
 import pickle
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,13 @@ async def test_a_measured_run_round_trips(transport: str, changes: dict[str, Any
     assert at_server.plan.settings == run.plan.settings
     assert at_server.server.system_info
     assert not at_server.client.system_info
+    # The client knows the server's facts as well as its own, but for the name of the machine.
+    assert run.server.version == run.client.version
+    assert run.server.system_info
+    assert platform.node() not in run.server.system_info.split()
+    assert run.server.send_buffer_bytes == at_server.server.send_buffer_bytes
+    assert run.server.receive_buffer_bytes
+    assert (run.server.mss_bytes is None) == (run.client.mss_bytes is None)
 
 
 @pytest.mark.live

@@ -18,10 +18,12 @@ from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.tcp import Tcp
-from iperfpy.records import Latency
+from iperfpy.records import Latency, ServerFacts
+from iperfpy.report.pictures.html_page import html_of
 from iperfpy.report.pictures.page_model import (
     Boxes,
     Distribution,
+    Facts,
     Page,
     Panel,
     Ribbon,
@@ -34,7 +36,7 @@ from iperfpy.report.pictures.run_page import page_of
 from iperfpy.report.pictures.run_timeline import held_us, timeline_of
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.meaningful import meaningful_run
-from tests.iperfpy.report.pictures.picture_scenes import kcp_run, scene_run
+from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run, scene_run
 from tests.iperfpy.report.scenes import SCENES
 
 
@@ -294,6 +296,55 @@ def test_the_headlines_have_the_bufferbloat_of_each_direction() -> None:
     headlines = {one.name: f"{one.value} {one.unit}" for one in page_of(run).headlines}
     assert headlines["bufferbloat up"] == "+41.5 ms"
     assert headlines["bufferbloat down"] == "+0.100 ms"
+
+
+def facts_of(run: Run, title: str) -> dict[str, str]:
+    (found,) = (one for one in blocks(page_of(run), Facts) if one.title == title)
+    return dict(found.rows)
+
+
+def test_the_page_has_the_facts_of_both_ends() -> None:
+    run = kcp_run()
+    assert run.ended is not None
+    told = ServerFacts("iperfpy 9.9", "Linux 6.1.0 x86_64", None, 425_984, 8_388_608)
+    facts = facts_of(replace(run, ended=replace(run.ended, server=told)), "Server")
+    assert (facts["Program"], facts["System"]) == ("iperfpy 9.9", "Linux 6.1.0 x86_64")
+    assert facts["Socket buffers"] == "send 416 KiB, receive 8.00 MiB, as the system counts them"
+    assert "Not known" not in facts
+    assert "Not known" not in facts_of(run, "Client")
+    # An older server names its version in its greeting, and no more.
+    old = replace(run, ended=replace(run.ended, server=ServerFacts("iperfpy 0.1.0")))
+    facts = facts_of(old, "Server")
+    assert facts["Program"] == "iperfpy 0.1.0"
+    assert facts["Not known"] == "system and socket buffers: the server did not tell them"
+
+
+def test_the_facts_of_a_stock_server_are_those_of_its_own_report() -> None:
+    run = kcp_run()
+    assert run.started is not None
+    assert run.ended is not None
+    stock = replace(run, started=replace(run.started, peer_is_iperfpy=False))
+    facts = facts_of(stock, "Server")
+    assert "Program" not in facts
+    assert facts["Not known"] == "program, system and socket buffers: iperf3 does not tell them"
+    output = {"start": {"version": "iperf 3.16", "system_info": "Linux far 6.8.0"}}
+    facts = facts_of(replace(stock, ended=replace(run.ended, server_output=output)), "Server")
+    assert (facts["Program"], facts["System"]) == ("iperf 3.16", "Linux far 6.8.0")
+    assert facts["Not known"] == "socket buffers: iperf3 does not tell them"
+    outputs: tuple[dict[str, Any], ...] = ({}, {"start": 7}, {"start": {"version": 7}})
+    for one in outputs:
+        damaged = replace(stock, ended=replace(run.ended, server_output=one))
+        assert "Program" not in facts_of(damaged, "Server")
+
+
+def test_a_servers_facts_are_escaped() -> None:
+    run = kcp_run()
+    assert run.ended is not None
+    run = replace(run, ended=replace(run.ended, server=ServerFacts(EVIL, EVIL)))
+    assert EVIL in facts_of(run, "Server").values()
+    text = html_of(page_of(run))
+    assert "<script>alert" not in text
+    assert not {"\x1b", "\u202e", "\u2066"} & set(text)
 
 
 def test_the_verdict_names_limit_evidence_and_advice() -> None:
