@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from iperfpy.diagnosis import advice
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
-from iperfpy.diagnosis.overload import FEWEST_LOSSES
 from iperfpy.diagnosis.path_model import PathModel
 from iperfpy.diagnosis.random_loss import FEWEST_RUNS, FEWEST_STRETCHES
 from iperfpy.plan import Direction
@@ -170,13 +169,14 @@ def _loss(model: PathModel, direction: Direction) -> Finding | None:
     if loss.runs is not None:
         evidence["mean_run"] = round(loss.mean_run, 2)
     if not loss.present:
+        in_runs = f", {loss.mean_run:.2g} in a row" if loss.mean_run > 1 else ""
         return Finding(
             direction,
             Cause.UNKNOWN,
             Confidence.POSSIBLE,
-            f"{loss.lost} of {loss.sent} datagrams were lost below the path's rate:"
-            f" too few to tell the cause ({FEWEST_LOSSES} needed)",
-            evidence={**evidence, "losses_needed": FEWEST_LOSSES},
+            f"{loss.lost} of {loss.sent} datagrams were lost below the path's rate{in_runs}:"
+            f" too few to tell the cause ({loss.needed} needed)",
+            evidence={**evidence, "losses_needed": loss.needed},
         )
     counted = f"{loss.lost} of {loss.sent} datagrams below the path's rate, in {loss.stretches} periods"
     if loss.in_bursts:

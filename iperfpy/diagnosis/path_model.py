@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from iperfpy.diagnosis import capacity as capacities
 from iperfpy.diagnosis import delay_variation, overload, random_loss, rate_variation
 from iperfpy.diagnosis.capacity import Capacity
@@ -19,6 +21,8 @@ FAIR_QUEUE_US, FAIR_QUEUE_RTTS = 5e3, 0.2
 _LATE_SHARE, _FEWEST_LATE = 1e-3, 5
 _FAR_BELOW, _FAR_BELOW_MEAN = 0.7, 0.5
 """Shares of the rate up to which stretches have no queue, if it is constant, and if it varies."""
+_NOT_FULL = 0.3
+"""Share of the mean delay of a full queue up to which a queue in front of a rate that varies is not full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def fit(evidence: DirectionEvidence) -> PathModel:
         variation = rate_variation.measure(capacity, delay.spread_us, delay.lump_us)
         if variation.present:
             # A queue near the mean rate overflows while the rate is low: that is no random loss.
-            slow = [one for one in capacity.calm if one.offered < _FAR_BELOW_MEAN * variation.mean]
+            slow = [one for one in capacity.calm if _never_full(one, capacity, variation.mean)]
             slow = [capacities.without_bursts(one, variation.mean) for one in slow]
             capacity = replace(capacity, loss=random_loss.measure(slow))
         queue = overload.queue(capacity, delay.spread_us, varies=variation.present)
@@ -118,6 +122,19 @@ def fit(evidence: DirectionEvidence) -> PathModel:
         late,
         late / arrived if arrived else 0.0,
     )
+
+
+def _never_full(one: Stretch, capacity: Capacity, mean: float) -> bool:
+    """True if the queue of a rate that varies did not overflow: by the rate of the stretch, or by its delays.
+
+    A full queue delays less while the rate is high: a third of its mean delay at three times the mean rate.
+    """
+    if one.offered < _FAR_BELOW_MEAN * mean:
+        return True
+    full_us = max((other.rise_us for other in capacity.overloaded if other.loses), default=0.0)
+    if one.flight is None or np.isnan(one.flight.delay_us).all():
+        return False
+    return float(np.nanmax(one.flight.delay_us)) - capacity.calm_delay_us < _NOT_FULL * full_us
 
 
 def _least_rtt(found: list[Stretch]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, lgamma, log, log1p, sqrt
+from math import exp, floor, lgamma, log, log1p, sqrt
 
 from iperfpy.diagnosis.stretches import Stretch
 
@@ -51,6 +51,12 @@ class RandomLoss:
     def present(self) -> bool:
         """True if there is loss, beyond a handful of datagrams."""
         return self.lost >= FEWEST_LOSSES and self.share > 2 * self.error
+
+    @property
+    def needed(self) -> int:
+        """Losses from which on loss of these runs is `present`."""
+        spread = max(1.0, 2 * self.mean_run - 1)
+        return max(FEWEST_LOSSES, floor(4 * spread * (1 - self.share)) + 1)
 
 
 def measure(calm: Sequence[Stretch]) -> RandomLoss:

@@ -128,6 +128,16 @@ def test_losses_in_the_receivers_kernel_are_not_the_paths() -> None:
     assert causes == {Cause.LINE}
 
 
+def test_losses_in_bursts_say_how_many_of_them_tell_the_cause() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    rungs = list(evidence.rungs)
+    rungs[2] = replace(rungs[2], arrived=rungs[2].arrived - 20, loss_runs=2, lost_in_runs=20)
+    findings = conclusions.conclude(replace(evidence, rungs=tuple(rungs))).findings
+    (unknown,) = [finding for finding in findings if finding.cause is Cause.UNKNOWN]
+    assert "20 of" in unknown.sentence
+    assert ", 10 in a row: too few to tell the cause (76 needed)" in unknown.sentence
+
+
 def test_a_size_that_does_not_pass_is_a_black_hole() -> None:
     evidence = synthetic.direction(Path(queue=5_000))
     narrow = replace(evidence, idle=replace(evidence.idle, mtu_bytes=1_420))
