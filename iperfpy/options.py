@@ -145,6 +145,7 @@ class LoneOptions:
     echo : the end that listens returns what it receives; the other one measures what comes back
     silence_us : time without any sign of the peer after which it is taken for gone
     wait_us : longest wait of an end that listens
+    smux : version of the smux frames that carry the payload, as kcptun's do; 0: none
     """
 
     end: ClientOptions
@@ -153,6 +154,7 @@ class LoneOptions:
     echo: bool = False
     silence_us: int = 5 * SECOND_US
     wait_us: int = 300 * SECOND_US
+    smux: int = 0
 
 
 OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"

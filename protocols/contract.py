@@ -47,6 +47,8 @@ class Stream:
     end that `sends`.
     `bare` is True if the other end is a program without a control connection (`Transport.bare_peer`). `conv`
     is then this end's choice, or 0 at an end that waits for the other one, whose first datagram tells it.
+    `smux` is the version of the smux frames that carry the payload of a bare stream; 0: its bytes are the
+    payload.
     """
 
     id: int
@@ -58,6 +60,7 @@ class Stream:
     features: frozenset[str] = frozenset()
     both_ways: bool = False
     bare: bool = False
+    smux: int = 0
 
 
 class Load(Protocol):
@@ -373,6 +376,8 @@ class Transport(ABC):
     empty: there are none. `connect` and `accept` then take streams that are `Stream.bare`: `accept` waits on
     the shared port for the first datagram of any peer. Until the peer has proven its address, it gets no more
     bytes than came from it. A stream of a sender is open once the address is proven."""
+    smux_versions: ClassVar[tuple[int, ...]] = ()
+    """Versions of smux in which a bare stream can carry its payload (`Stream.smux`)."""
     header_bytes: ClassVar[int] = 0
     """Bytes of this protocol's header in each full packet. Reports subtract them from
     `Meaning.FULL_DATAGRAM` if the sender does not report `Meaning.FULL_PAYLOAD`."""

@@ -177,7 +177,11 @@ SANS_IO = (
     *(f"{P}.kcp", f"{P}.congestion", f"{P}.simulator"),
     *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
 )
-BINDINGS = {f"{P}.kcp", f"{P}.kcp.channel", f"{P}.kcp.bare_listener", "iperfpy.sampling.host"}
+BINDINGS = {
+    f"{P}.kcp",
+    *(f"{P}.kcp.{name}" for name in ("channel", "smux_channel", "bare_listener")),
+    "iperfpy.sampling.host",
+}
 """Modules of those packages with the task of joining an engine to sockets, or of asking the machine."""
 
 NAME_TRANSPORTS = {

@@ -187,6 +187,7 @@ class _LoneTest:
             block_bytes=self._plan.block_bytes,
             both_ways=self._options.echo,
             bare=True,
+            smux=self._options.smux,
         )
 
     def _keep(self, stream: Stream, channel: Channel) -> None:

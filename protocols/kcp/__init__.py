@@ -42,6 +42,7 @@ class _KcpTransport(Transport):
     secret = "key of --kcp-crypt"
     least_secret_bytes = LEAST_SECRET
     bare_peer = "KCP peer"
+    smux_versions = (1, 2)
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
@@ -90,7 +91,10 @@ class _KcpTransport(Transport):
             check_secret(settings.crypt, secret)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from iperfpy.protocols.kcp import channel, two_way_channel
+        from iperfpy.protocols.kcp import channel, smux_channel, two_way_channel
+
+        if stream.smux:
+            return await smux_channel.connect(stream, settings, port)
 
         make = two_way_channel.TwoWayChannel if stream.both_ways else channel.KcpChannel
         return await channel.connect(stream, settings, port, make)

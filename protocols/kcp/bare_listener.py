@@ -24,24 +24,26 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError
-from iperfpy.protocols.kcp.channel import KcpChannel, make_channel
+from iperfpy.protocols.kcp.channel import KcpChannel, MakeChannel, make_channel
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.bare_engine import UNASKED_FEC, UnprovenEngine, has_fec_type
 from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, UNREADABLE, EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.settings import SharedSettings
-from iperfpy.protocols.kcp.two_way_channel import TwoWayChannel
+from iperfpy.protocols.kcp.smux_channel import SmuxChannel, maker
+from iperfpy.protocols.kcp.two_way_channel import EarlyPayload, TwoWayChannel
 from iperfpy.protocols.kcp.wire import HEADER, HEADER_BYTES, PUSH, WASK
 from iperfpy.protocols.memory_budget import MemoryBudgets
 from iperfpy.protocols.settings import Settings
 
 PROOF_S = 5.0
 """Longest wait for the proof of an address."""
+SMUX_BEGIN_S = 60.0
+"""Longest wait for a smux stream in a session: kcptun's client opens it when a TCP client connects, and shows
+before that, every 10 s, that it is there."""
 STRANGERS_S = 0.2
 """Time for which datagrams of the conversation from another address are awaited, once the peer is silent."""
-MOST_EARLY_BYTES = 16 << 20
-"""Payload that may arrive before the program takes it."""
 
 
 async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
@@ -64,21 +66,28 @@ async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> C
         layers_of(settings, port.secret, os.urandom), opening.conv, port.shared(SharedPort.open)
     )
 
+    # smux has frames of either end on every stream.
+    sends = stream.sends or stream.both_ways or stream.smux > 0
+
     def wrap(engine: Engine, layers: list[Layer]) -> EnvelopedEngine:
-        end = UnprovenEngine(engine, layers, os.urandom, sends=stream.sends or stream.both_ways)
+        end = UnprovenEngine(engine, layers, os.urandom, sends=sends)
         end.strangers_came = strangers.have_come
         return end
 
     try:
-        make = _EchoEnd if stream.both_ways else _Watching
+        make: MakeChannel = _EchoEnd if stream.both_ways else _Watching
+        if stream.smux:
+            make = maker(stream, dials=False)
         channel = make_channel(known, settings, path, port, make, wrap, memory)
     except BaseException:
         path.close()
         raise
     try:
         channel.start()
-        if stream.sends:
+        if stream.sends or stream.smux:
             await _proven_in_time(channel)
+        if isinstance(channel, SmuxChannel):
+            await _begun_in_time(channel)
         channel.follow_size_soon()
     except BaseException:
         await channel.close()
@@ -96,6 +105,16 @@ async def _proven_in_time(channel: KcpChannel) -> None:
         raise StreamPeerError(f"{host} opened a stream, and did not acknowledge its first byte") from None
 
 
+async def _begun_in_time(channel: SmuxChannel) -> None:
+    """Wait for the peer's smux stream, or its payload. Raises `StreamPeerError` if it does not come."""
+    try:
+        async with asyncio.timeout(SMUX_BEGIN_S):
+            await channel.begun()
+    except TimeoutError:
+        host = plain_host(channel.remote_address[0])
+        raise StreamPeerError(f"{host} opened a smux session, and did not use it") from None
+
+
 async def _prove(channel: KcpChannel) -> None:
     """Wait until the peer has echoed a stamp. If the echo was lost, and a later segment acknowledged the data
     all the same, there has to be more data."""
@@ -104,7 +123,10 @@ async def _prove(channel: KcpChannel) -> None:
     over = asyncio.ensure_future(channel.receive())
     try:
         while not wrapped.proven:
-            wrapped.write_opening(clock.now_us())
+            if isinstance(channel, SmuxChannel):
+                channel.write_opening()
+            else:
+                wrapped.write_opening(clock.now_us())
             drained = asyncio.ensure_future(channel.drain())
             await asyncio.wait((drained, over), return_when=asyncio.FIRST_COMPLETED)
             if over.done():
@@ -254,7 +276,7 @@ class _EchoEnd(_Watching, TwoWayChannel):
         wrapped: EnvelopedEngine | None = None,
     ) -> None:
         super().__init__(engine, path, settings, sends=sends, wrapped=wrapped)
-        self._early = _EarlyPayload()
+        self._early = EarlyPayload()
         engine.receiving.deliver_to(self._early.hold)
         if engine.sizes is not None:
             # Until the address is proven, long probes may not leave, and only returned data proves it: that
@@ -264,24 +286,3 @@ class _EchoEnd(_Watching, TwoWayChannel):
     def keep(self, write: Callable[[memoryview], None]) -> None:
         super().keep(write)
         self._early.hand_to(write)
-
-
-class _EarlyPayload:
-    """Payload that arrives before the program takes it."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._bytes = 0
-
-    def hold(self, payload: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-        """Keep a copy. Raises `StreamPeerError` beyond `MOST_EARLY_BYTES`."""
-        self._bytes += payload.size
-        if self._bytes > MOST_EARLY_BYTES:
-            raise StreamPeerError("the peer sent more than is kept before the test begins")
-        self._parts.append(payload.tobytes())
-
-    def hand_to(self, write: Callable[[memoryview], None]) -> None:
-        """Give all of it to `write`, in order, and forget it."""
-        parts, self._parts = self._parts, []
-        for payload in parts:
-            write(memoryview(payload))

@@ -279,6 +279,11 @@ class KcpChannel(Channel):
         self._pump()
         await self._drained
 
+    @property
+    def _has_payload(self) -> bool:
+        """True once payload has arrived."""
+        return self.engine.receiving.has_data
+
     def _is_drained(self) -> bool:
         return (
             self._size.waiting is None
@@ -306,7 +311,7 @@ class KcpChannel(Channel):
             if isinstance(self.wrapped, EnvelopedEngine) and not self.wrapped.understands:
                 return
             self._arrivals.heard_us = now_us
-            if self.first_data_us is None and self.engine.receiving.has_data:
+            if self.first_data_us is None and self._has_payload:
                 self.first_data_us = now_us
             self._finish(self._answered)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop

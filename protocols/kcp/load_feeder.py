@@ -30,9 +30,11 @@ class LoadFeeder:
         self._load = load
         self._engine.cork()
 
-    def drop(self) -> None:
-        """Forget the load, and the part of a block that waits to be written."""
+    def drop(self) -> bytes:
+        """Forget the load, and return the part of a block that waits to be written."""
+        rest = b"" if self._rest is None else bytes(self._rest)
         self._load = self._rest = self.due_us = None
+        return rest
 
     @property
     def ended(self) -> bool:

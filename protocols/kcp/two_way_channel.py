@@ -8,12 +8,15 @@ import numpy as np
 
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.datagrams.peer_path import DatagramPath
-from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.errors import SettingsError, StreamPeerError
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
+
+MOST_EARLY_BYTES = 16 << 20
+"""Payload that may arrive before the program takes it."""
 
 
 class TwoWayChannel(KcpChannel):
@@ -42,9 +45,13 @@ class TwoWayChannel(KcpChannel):
         self.engine.receiving.deliver_to(lambda payload: write(contiguous(payload).reshape(-1).data))
 
     def counters(self) -> dict[str, Value]:
-        engine = self.engine
-        payload = engine.sending.bytes_acked if self._counts_sent else engine.receiving.bytes
+        payload = self.engine.sending.bytes_acked if self._counts_sent else self.received_bytes
         return super().counters() | {"bytes": payload}
+
+    @property
+    def received_bytes(self) -> int:
+        """Payload that has arrived."""
+        return self.engine.receiving.bytes
 
     def returned(self) -> Channel:
         return ReturnedHalf(self)
@@ -84,7 +91,7 @@ class ReturnedHalf(Channel):
         return self._whole.remote_address
 
     def counters(self) -> dict[str, Value]:
-        return self._whole.counters() | {"bytes": self._whole.engine.receiving.bytes}
+        return self._whole.counters() | {"bytes": self._whole.received_bytes}
 
     def held_bytes(self) -> int:
         return self._whole.held_bytes()
@@ -100,3 +107,24 @@ class ReturnedHalf(Channel):
 
     async def close(self) -> None:
         await self._whole.close()
+
+
+class EarlyPayload:
+    """Payload that arrives before the program takes it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._bytes = 0
+
+    def hold(self, payload: memoryview | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        """Keep a copy. Raises `StreamPeerError` beyond `MOST_EARLY_BYTES`."""
+        self._bytes += payload.nbytes
+        if self._bytes > MOST_EARLY_BYTES:
+            raise StreamPeerError("the peer sent more than is kept before the test begins")
+        self._parts.append(payload.tobytes())
+
+    def hand_to(self, write: Callable[[memoryview], None]) -> None:
+        """Give all of it to `write`, in order, and forget it."""
+        parts, self._parts = self._parts, []
+        for payload in parts:
+            write(memoryview(payload))

@@ -22,7 +22,7 @@ from iperfpy.endpoint.lone_test import run_lone
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, PeerError
 from iperfpy.options import ClientOptions, LoneOptions
 from iperfpy.plan import Direction, Plan, Role
-from iperfpy.protocols.kcp import bare_listener, size_search
+from iperfpy.protocols.kcp import bare_listener, size_search, smux_channel
 from iperfpy.protocols.registry import transport
 from iperfpy.records import UNANSWERED
 from iperfpy.runtime.abort_scope import AbortScope
@@ -226,6 +226,62 @@ async def test_a_conversation_number_is_the_users_choice() -> None:
         await dialled(sink.port, plan(total_bytes=1000), measured, conv=77)
         await sink.ended()
     assert measured.end_rows[0].local.bytes == 1000
+
+
+@pytest.mark.parametrize("smux", [1, 2])
+@pytest.mark.parametrize("settings", [{}, ENVELOPE], ids=["bare", "enveloped"])
+async def test_a_sink_in_smux_gets_exactly_the_payload(smux: int, settings: dict[str, Any]) -> None:
+    sent = Recorder()
+    async with listening(plan("kcp", settings), HURRIED, smux=smux) as sink:
+        await dialled(sink.port, plan("kcp", settings, total_bytes=3_000_000), sent, smux=smux)
+        await sink.ended()
+    assert sent.end_rows[0].local.bytes == sink.recorder.end_rows[0].local.bytes == 3_000_000
+    assert sum(row.local.bytes for rows in sink.recorder.intervals for row in rows) == 3_000_000
+
+
+@pytest.mark.parametrize("smux", [1, 2])
+async def test_a_source_in_smux_sends_once_the_stream_is_open(smux: int) -> None:
+    got, chosen = Recorder(), plan("kcp-bbr", direction=Direction.REVERSE, total_bytes=3_000_000)
+    async with listening(chosen, smux=smux) as source:
+        await dialled(source.port, chosen, got, smux=smux)
+        await source.ended()
+    assert got.end_rows[0].local.bytes == source.recorder.end_rows[0].local.bytes == 3_000_000
+
+
+@pytest.mark.parametrize("smux", [1, 2])
+async def test_an_echo_in_smux_returns_bulk_data_and_messages(smux: int) -> None:
+    both, measured = plan(direction=Direction.BIDIRECTIONAL, total_bytes=3_000_000), Recorder()
+    async with listening(plan(), HURRIED, echo=True, smux=smux) as echo:
+        await dialled(echo.port, both, measured, echo=True, smux=smux)
+        await echo.ended()
+    assert [row.local.bytes for row in measured.end_rows] == [3_000_000, 3_000_000]
+    push = {"push": True}
+    messages = plan(duration_us=400_000, messages_per_s=100, block_bytes=100, settings=push)
+    async with listening(plan(settings=push), HURRIED, echo=True, smux=smux) as echo:
+        await dialled(echo.port, messages, measured := Recorder(), echo=True, smux=smux)
+        await echo.ended()
+    assert measured.ended is not None
+    assert measured.ended.messages is not None
+    assert (measured.ended.messages.round_trip_us != UNANSWERED).all()
+
+
+async def test_keep_alives_of_smux_are_signs_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block every two seconds: without NOPs, the silence between would end the test."""
+    monkeypatch.setattr(smux_channel, "KEEP_ALIVE_S", 0.05)
+    slow, sent = plan(duration_us=2_500_000, rate_bps=4_000, block_bytes=1_000), Recorder()
+    async with listening(plan(), Deadlines(quiet_s=1.2), smux=1) as sink:
+        await dialled(sink.port, slow, sent, smux=1)
+        await sink.ended()
+    assert sent.end_rows[0].local.bytes == sink.recorder.end_rows[0].local.bytes == 2_000
+
+
+async def test_a_peer_that_does_not_speak_smux_is_named() -> None:
+    async with listening(plan(), smux=1, wait_us=3_000_000) as sink:
+        sending = asyncio.create_task(dialled(sink.port, plan(), Recorder()))
+        with pytest.raises(IperfpyError, match="something that is not smux"):
+            await sink.ended()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 # -- what goes wrong

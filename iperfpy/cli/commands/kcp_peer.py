@@ -103,6 +103,13 @@ def _own_flags() -> list[click.Option]:
             "with --echo: N messages per second instead of bulk data, and their round trips",
             type=Parsed("N", integer("--rate", 1, LIMITS["messages_per_s"].maximum)),
         ),
+        Flag(
+            HEADING,
+            ["smux", "--smux", "--smuxver"],
+            "the peer is kcptun without compression (--nocomp), which has frames of smux version 1 or 2"
+            " [kcptun: 1]",
+            type=Parsed("1|2", integer("--smux", 1, 2)),
+        ),
         Flag(HEADING, ["conv", "--conv"], "conversation number [random; with --listen: any]", type=conv),
         Flag(
             HEADING,
@@ -253,6 +260,7 @@ def _lone_options(parsed: ParsedOptions) -> LoneOptions:
         echo=parsed["echo"],
         silence_us=parsed["silence"],
         wait_us=parsed["waits"],
+        smux=parsed["smux"] or 0,
     )
 
 
@@ -272,6 +280,8 @@ def _host_and_port(words: str, *, listens: bool) -> tuple[str, int]:
 def _plan(parsed: ParsedOptions) -> Plan:
     """The test. Raises `ParameterError`, `PlanError` or `SettingsError`."""
     transport, listens, echo = parsed.transport, bool(parsed["listen"]), parsed["echo"]
+    if parsed["smux"] and parsed["smux"] not in transport.smux_versions:
+        raise ParameterError(f"{transport.name} has no streams in smux: leave --smux out")
     if echo and parsed["reverse"]:
         raise ParameterError("--echo goes both ways: leave -R out")
     if parsed["messages"] and (listens or not echo):

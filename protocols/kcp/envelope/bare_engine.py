@@ -23,7 +23,7 @@ from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, Envel
 from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec, Fec
 from iperfpy.protocols.kcp.envelope.fec_header import DATA, OUT_OF_BAND
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, PROBE, PUSH
+from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, PROBE, PUSH, expand
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.units import counted
 
@@ -31,7 +31,10 @@ MOST_STAMPS = 64
 """Random stamps that are remembered, and segments of a batch that are searched for them."""
 _PROBES, _ACKS = 1, 2
 _TYPE_OFFSET = 4
-_TS_OFFSET = 8
+_TS_OFFSET, _UNA_OFFSET = 8, 16
+FORGOTTEN_US, FORGOTTEN_BATCHES = 500_000, 8
+"""Time for which the peer acknowledges less than before, and batches that say so, after which it has
+forgotten the conversation: datagrams that are late say it, too, but not as long."""
 UNASKED_FEC = (
     "the peer sends with forward error correction, and this end does not: give the peer's setting, as"
     " --kcp-fec 10:3"
@@ -61,15 +64,22 @@ def _unfit(fec: Fec) -> str:
 
 
 class BareEngine(EnvelopedEngine):
-    """Tells settings of the peer that do not fit."""
+    """Tells settings of the peer that do not fit.
 
-    __slots__ = ("_fec", "_heard", "_unasked_fec")
+    Attributes
+    ----------
+    doubt : a question about the peer's settings, for the error about one that has closed its session, or ""
+    """
+
+    __slots__ = ("_fec", "_heard", "_lagging", "_lagging_since_us", "_unasked_fec", "doubt")
 
     def __init__(self, engine: Engine, layers: Sequence[Layer]) -> None:
         super().__init__(engine, layers)
         self._fec = next((layer for layer in layers if isinstance(layer, Fec)), None)
         self._heard = False
         self._unasked_fec = 0
+        self.doubt = ""
+        self._lagging = self._lagging_since_us = 0  # batches that acknowledge less than was, and since when
 
     @property
     def understands(self) -> bool:
@@ -98,15 +108,34 @@ class BareEngine(EnvelopedEngine):
 
     def _hear(self, batch: DatagramBatch, now_us: int) -> None:
         """Take datagrams in the clear."""
-        counts = self._engine.counts
-        foreign = counts.foreign
+        counts, last = self._engine.counts, batch.data[batch.size - batch.last_size : batch.size]
+        foreign, una = counts.foreign, int.from_bytes(last[_UNA_OFFSET : _UNA_OFFSET + 4].tobytes(), "little")
         self._engine.receive(batch, now_us)
+        if counts.foreign == foreign:
+            self._check_session(una, now_us)
         if self._heard:
             return
         if counts.foreign - foreign < batch.count:
             self._heard = True
         elif self._fec is None:
             self._unasked_fec += sum(has_fec_type(datagram[:6].tobytes()) for datagram in batch)
+
+    def _check_session(self, una: int, now_us: int) -> None:
+        """Raise `StreamPeerError` if the peer has forgotten the conversation. A kcp-go that has closed its
+        session takes the next segment for the beginning of another one, which acknowledges from its first
+        segment on, and never receives that."""
+        acknowledged = self._engine.sending.una
+        if expand(una, acknowledged) >= acknowledged:
+            self._lagging = 0
+            return
+        if not self._lagging:
+            self._lagging_since_us = now_us
+        self._lagging += 1
+        if self._lagging >= FORGOTTEN_BATCHES and now_us - self._lagging_since_us >= FORGOTTEN_US:
+            raise StreamPeerError(
+                "the peer has forgotten what it had acknowledged: it has closed its session, or was restarted"
+                + (f"; {self.doubt}" if self.doubt else "")
+            )
 
     def _open(self, batch: DatagramBatch, now_us: int, layers: int) -> None:
         if layers:

@@ -94,6 +94,8 @@ def test_flags_of_a_test_have_their_meaning(asked: Asked) -> None:
     assert plan.settings.record()["fec"] == "10:3"
     assert plan.settings.record()["mtu"] == 1300
     assert options.conv == 7
+    assert options.smux == 0
+    assert run("h:1 --smux 2", asked)[1].smux == run("--listen :1 --smuxver 2", asked)[1].smux == 2
     assert run("h:1 -ds 4 -ps 2 -sw 512", asked)[0].settings.record()["fec"] == "4:2"
 
 
@@ -138,6 +140,7 @@ def test_the_kinds_of_an_echo(asked: Asked) -> None:
         ("h:1 --echo --rate 5 -l 8", "the size of a message must be between 16"),
         ("h:1 -t 1 -n 1M", "only one test end condition"),
         ("h:1 --conv 0", "a conversation number must be between 1"),
+        ("h:1 --smux 3", "--smux must be between 1 and 2, not 3"),
         ("h:1 --kcp-fec 0:3", "--kcp-fec needs at least 1 data and 1 parity datagram"),
         ("h:1 --kcp-mtu 70 --kcp-crypt none --kcp-fec 10:3", "mtu must be at least 78"),
         ("h:1 --kcp-crypt aes-128-gcm", "needs the key that both ends share"),
@@ -162,6 +165,17 @@ def test_bad_words_are_a_sentence(
     assert main(["kcp-peer", *words.split()]) == 1
     assert sentence in " ".join(capsys.readouterr().err.split())
     assert asked.plan is None
+
+
+def test_a_transport_without_smux_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: Asked
+) -> None:
+    class Plain(type(transport("kcp"))):  # type: ignore[misc]
+        name, smux_versions = "plain", ()
+
+    monkeypatch.setattr(kcp_peer, "transports", lambda: {**transports(), "plain": Plain()})
+    assert main(["kcp-peer", "h:1", "--proto", "plain", "--smux", "1"]) == 1
+    assert "plain has no streams in smux: leave --smux out" in capsys.readouterr().err
 
 
 def test_a_failure_has_its_sentence_in_every_form(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:

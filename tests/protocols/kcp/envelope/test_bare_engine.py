@@ -305,3 +305,26 @@ def test_garbage_is_no_sign_of_the_peer() -> None:
     assert not here.understands
     deliver(here, [seg(WINS)], 0)
     assert here.understands
+
+
+@pytest.mark.parametrize("doubt", ["", "does it run with --nocomp?"])
+def test_a_peer_that_has_forgotten_the_conversation_is_named(doubt: str) -> None:
+    """A kcp-go that has closed its session takes the next segment for the beginning of another one, and waits
+    for its first ones, which never come."""
+    end, now_us = dialler(KcpSettings()), 1_000_000
+    end.doubt, engine = doubt, end._engine
+    engine.write(memoryview(bytes(50_000)), now_us)
+    leaving(end, now_us)
+    deliver(end, [seg(ACK, sn=9, una=10)], now_us)
+    assert engine.sending.una == 10
+    for _ in range(20):  # old datagrams that come late, between those that go on
+        now_us += 100_000
+        deliver(end, [seg(WINS, una=3)], now_us)
+        deliver(end, [seg(WINS, una=10)], now_us)
+
+    def answered() -> None:
+        for at in range(20):
+            deliver(end, [seg(ACK, sn=20, una=0)], now_us + 100_000 * at)
+
+    with pytest.raises(StreamPeerError, match=rf"has forgotten .* or was restarted.*{doubt[:5]}"):
+        answered()
