@@ -1,14 +1,15 @@
 """Forward error correction at the receiver: data goes on at once, and missing data is computed from parity.
 
-Usually all data of a set arrives in one batch, and costs no copy. The shards of other sets are kept until the
-set is complete, or until newer sets need the memory.
+Usually a set arrives in one batch. If nothing of it is missing, it costs no copy; else it is restored from
+the batch. The shards of other sets are kept until the set is complete, or until newer sets need the memory.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,21 +20,63 @@ from iperfpy.protocols.kcp.envelope.fec_header import (
     OUT_OF_BAND,
     PARITY,
     SHARD_OFFSET,
+    SIZE,
     FecCounts,
 )
 from iperfpy.protocols.kcp.envelope.fec_numbers import Bools, Consecutive, Numbering
 from iperfpy.protocols.kcp.envelope.fec_reports import Arrivals, Report, read_report
 from iperfpy.protocols.kcp.envelope.geometry_search import GeometrySearch
 from iperfpy.protocols.kcp.envelope.layer import Arena, Opened, batch_of, uniform_parts
-from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, restored
+from iperfpy.protocols.kcp.envelope.shard_codec import MOST_SHARDS, Geometry, restored
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 MOST_SETS, MOST_BYTES = 1_024, 8 << 20
 """Most sets that are remembered, and most bytes of shards that are kept."""
 _SIZE_BYTES = HEADER_BYTES - SHARD_OFFSET
 
+_WORD_BITS = 64
+_BITS = np.array([1 << index for index in range(MOST_SHARDS)], object)  # of a shard, by index in the set
+_WORDS = _BITS[:_WORD_BITS].astype(np.uint64)  # the same for sets whose bits fit in a word
+
 Pattern = tuple[Geometry, tuple[int, ...], int]
 """(geometry, parity shards used, bytes of a shard): sets with one pattern are restored together."""
+
+
+class _Need(NamedTuple):
+    """Data shards of a set that are missing, and as many of its parity shards that arrived, from 0 each."""
+
+    missing: tuple[int, ...]
+    parities: tuple[int, ...]
+
+
+class _Incoming(NamedTuple):
+    """Data and parity datagrams that are being opened, of one length.
+
+    Attributes
+    ----------
+    rows : uint8 (count, width)
+    sets : key of a set -> its row of `where`
+    where : int64 (sets, shards), the row of each shard in `rows`, or -1
+    """
+
+    rows: Bytes
+    sets: dict[int, int]
+    where: Int64s
+
+
+class _Incomplete(NamedTuple):
+    """A set to restore.
+
+    Attributes
+    ----------
+    kept : shards that earlier calls brought, by index
+    at : its row of `_Incoming.where`
+    missing : data shards
+    """
+
+    kept: dict[int, bytes]
+    at: int
+    missing: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -44,7 +87,7 @@ class _Set:
     ----------
     data : data shards of the set
     have : a bit per shard that arrived
-    shards : their bytes, by index; empty once the set is settled
+    shards : bytes of those that earlier calls brought, by index; empty once the set is settled
     settled : True if all its data is there, or was computed
     """
 
@@ -85,8 +128,8 @@ class FecDecoder:
     """
 
     __slots__ = (
-        "_arena", "_arrivals", "_counts", "_follows", "_newest", "_numbering", "_ready", "_search", "_sets",
-        "_skipped", "_worked_bytes", "found", "held_bytes", "report",
+        "_arena", "_arrivals", "_counts", "_follows", "_newest", "_numbering", "_ready", "_recovered",
+        "_search", "_sets", "_skipped", "_worked_bytes", "found", "held_bytes", "report",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +149,7 @@ class FecDecoder:
         self._ready: dict[int, _Set] = {}  # those that can be restored
         self._newest: int | None = None  # key of the newest set
         self._skipped = 0  # data datagrams of sets of which nothing has arrived
+        self._recovered: dict[int, list[Bytes]] = defaultdict(list)  # size of the shard -> payloads
         self._worked_bytes = 0  # of the shards from which `open` restored others
         self.held_bytes = 0
         self.found: Geometry | None = None
@@ -125,15 +169,14 @@ class FecDecoder:
         """The KCP datagrams in a batch, and those that it completes. A datagram of another type is passed on:
         it may be plain KCP."""
         self._arena.reset()
+        self._worked_bytes = 0
         arrived: list[DatagramBatch] = []
         for rows in uniform_parts(batch):
             if rows.shape[1] > HEADER_BYTES:
                 arrived += self._open_rows(rows)
             else:
                 arrived.append(batch_of(rows))
-        self._worked_bytes = 0
-        recovered = self._restore() if self._ready and self._search is None else []
-        return Opened(arrived, recovered, self._worked_bytes)
+        return Opened(arrived, self._take_recovered(), self._worked_bytes)
 
     def _open_rows(self, rows: Bytes) -> list[DatagramBatch]:
         """Open datagrams of one length, (count, width)."""
@@ -179,10 +222,30 @@ class FecDecoder:
                 return
         if self._arrivals is not None:
             self._arrivals.note(seqids)
-        places = indices.tolist()
-        starts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist()]
-        for key, start, stop in zip(keys[starts].tolist(), starts, [*starts[1:], len(rows)], strict=True):
-            self._add(key, places[start:stop], rows[start:stop])
+        if (keys[1:] < keys[:-1]).any():
+            # Datagrams of one set may be apart: bring them together, at the place of the first one.
+            _, firsts, sets = np.unique(keys, return_index=True, return_inverse=True)
+            order = np.argsort(firsts[sets], kind="stable")
+            keys, indices = keys[order], indices[order]
+        else:
+            order = np.arange(len(keys))
+        begins = np.ones(len(keys), np.bool_)
+        np.not_equal(keys[1:], keys[:-1], begins[1:])
+        starts = np.flatnonzero(begins)
+        numbers = keys[starts].tolist()
+        shards = self._numbering.geometry(numbers[0]).shards
+        bits = np.bitwise_or.reduceat((_WORDS if shards <= _WORD_BITS else _BITS)[indices], starts)
+        waiting = [one for one, have in zip(numbers, bits.tolist(), strict=True) if self._add(one, have)]
+        if not waiting:
+            return
+        where = np.full((len(numbers), shards), -1)
+        # Of a shard that comes twice, the first one counts, and is put last here: the other has the same
+        # content, or it is garbage.
+        where.put(((begins.cumsum() - 1) * shards + indices)[::-1], order[::-1])
+        incoming = _Incoming(rows, {number: at for at, number in enumerate(numbers)}, where)
+        if self._ready and self._search is None:
+            self._restore(incoming)
+        self._keep(incoming, waiting)
 
     def _follow(self, seqids: Int64s, is_data: Bools) -> bool:
         """Search for the geometry of the peer: its datagrams contradict the expected one. Returns True when
@@ -202,13 +265,9 @@ class FecDecoder:
         self._numbering = Consecutive(found)
         return True
 
-    def _add(self, number: int, indices: list[int], rows: Bytes) -> None:
-        """Add shards that arrived together to their set."""
-        counts = self._counts
-        bits = 0
-        for index in indices:
-            bits |= 1 << index
-        once = bits.bit_count() == len(indices)
+    def _add(self, number: int, bits: int) -> bool:
+        """Take note of the shards of a set that arrived together, a bit each. Returns True if the set needs
+        them: part of its data is missing."""
         known = self._sets.get(number)
         if known is None:
             known = self._sets[number] = _Set(self._numbering.geometry(number).data)
@@ -216,28 +275,28 @@ class FecDecoder:
             if len(self._sets) > MOST_SETS:
                 self._forget_oldest()
         if known.settled:
-            counts.parity_wasted += (bits >> known.data).bit_count()
-            return
-        fresh = bits & ~known.have
+            self._counts.parity_wasted += (bits >> known.data).bit_count()
+            return False
         known.have |= bits
         if not known.missing:
-            counts.parity_wasted += known.parities.bit_count()
+            self._counts.parity_wasted += known.parities.bit_count()
             self._settle(number, known)
-            return
-        # One copy of all, because slices of bytes are cheaper than those of an array.
-        content, width, shards = rows.tobytes(), rows.shape[1], known.shards
-        size, held = width - SHARD_OFFSET, len(shards)
-        parts = [content[start : start + size] for start in range(SHARD_OFFSET, len(content), width)]
-        if once and fresh == bits:
-            shards.update(zip(indices, parts, strict=True))
-        else:
-            # A shard that comes again has the content of the first, or it is garbage: the first one stays.
-            for index, part in zip(indices, parts, strict=True):
-                if fresh >> index & 1:
-                    shards.setdefault(index, part)
-        self.held_bytes += (len(shards) - held) * size
+            return False
         if known.have.bit_count() >= known.data:
             self._ready[number] = known
+        return True
+
+    def _keep(self, incoming: _Incoming, numbers: list[int]) -> None:
+        """Copy the shards of those sets that still need them."""
+        for number in numbers:
+            known = self._sets.get(number)
+            if known is None or known.settled:
+                continue  # forgotten, or restored
+            shards = known.shards
+            for index, row in enumerate(incoming.where[incoming.sets[number]].tolist()):
+                if row >= 0 and index not in shards:
+                    shards[index] = shard = incoming.rows[row, SHARD_OFFSET:].tobytes()
+                    self.held_bytes += len(shard)
         while self.held_bytes > MOST_BYTES:
             self._forget_oldest()
 
@@ -258,10 +317,11 @@ class FecDecoder:
 
     def _settle(self, number: int, known: _Set) -> None:
         """Free the shards of a set that needs no more; the set itself is remembered for those that follow."""
-        self.held_bytes -= sum(map(len, known.shards.values()))
-        known.shards.clear()
         known.settled = True
         self._ready.pop(number, None)
+        if known.shards:
+            self.held_bytes -= sum(map(len, known.shards.values()))
+            known.shards.clear()
 
     def _forget_oldest(self) -> None:
         """Give up the set that began first."""
@@ -274,30 +334,17 @@ class FecDecoder:
 
     # -- restoring
 
-    def _restore(self) -> list[DatagramBatch]:
-        """Compute the missing data of all sets that are ready."""
-        by_size: dict[int, list[bytes]] = defaultdict(list)
-        for shard in self._missing_shards():
-            size = shard[0] | shard[1] << 8
-            # A shard that contradicts itself was computed from garbage.
-            if _SIZE_BYTES < size <= len(shard):
-                by_size[size].append(shard[_SIZE_BYTES:size])
-            else:
-                self._counts.unusable += 1
-        for number, known in list(self._ready.items()):
-            self._settle(number, known)
-        recovered = []
-        for size, payloads in by_size.items():
-            self._counts.recovered += len(payloads)
-            rows = np.frombuffer(b"".join(payloads), np.uint8).reshape(-1, size - _SIZE_BYTES)
-            recovered.append(batch_of(rows))
-        return recovered
-
-    def _missing_shards(self) -> Iterator[bytes]:
-        """The missing data shards of all sets that are ready."""
-        groups: dict[Pattern, list[_Set]] = defaultdict(list)
-        for key, known in self._ready.items():
-            groups[self._pattern(self._numbering.geometry(key), known)].append(known)
+    def _restore(self, incoming: _Incoming) -> None:
+        """Compute the missing data of all sets that are ready, from incoming and kept shards."""
+        groups: dict[Pattern, list[_Incomplete]] = defaultdict(list)
+        width = incoming.rows.shape[1] - SHARD_OFFSET
+        for number, known in self._ready.items():
+            geometry = self._numbering.geometry(number)
+            missing, parities = _need(geometry.data, known.have)
+            self._counts.parity_wasted += known.parities.bit_count() - len(parities)
+            shard_bytes = max(width, *map(len, known.shards.values())) if known.shards else width
+            one = _Incomplete(known.shards, incoming.sets[number], missing)
+            groups[geometry, parities, shard_bytes].append(one)
         for (geometry, parities, shard_bytes), sets in groups.items():
             # Every shard is padded to the longest of its set, which the peer chooses: one long shard among
             # short ones makes a set a hundred times as large as the shards that are kept of it.
@@ -305,18 +352,72 @@ class FecDecoder:
             self._worked_bytes += len(sets) * set_bytes
             step = max(1, MOST_BYTES // set_bytes)
             for first in range(0, len(sets), step):
-                some = [known.shards for known in sets[first : first + step]]
-                for found in restored(geometry, parities, some, shard_bytes):
-                    yield from found.values()
+                some = sets[first : first + step]
+                shards = _side_by_side(incoming, geometry, parities, shard_bytes, some)
+                self._take(restored(geometry, parities, [one.missing for one in some], shards))
+        for number, known in list(self._ready.items()):
+            self._settle(number, known)
 
-    def _pattern(self, geometry: Geometry, known: _Set) -> Pattern:
-        """The parity by which a set is restored."""
-        parities = [index for index in range(geometry.parity) if known.parities >> index & 1]
-        self._counts.parity_wasted += len(parities) - known.missing
-        return geometry, tuple(parities[: known.missing]), max(map(len, known.shards.values()))
+    def _take(self, restored_shards: Bytes) -> None:
+        """Take data shards that were computed, (m, sets, SHARD_OFFSET + shard bytes)."""
+        rows = restored_shards.reshape(-1, restored_shards.shape[2])
+        sizes = np.ndarray((len(rows),), SIZE, rows, SHARD_OFFSET, rows.strides[:1])
+        for size in set(sizes.tolist()):
+            chosen = rows[sizes == size]
+            # A shard that contradicts itself was computed from garbage.
+            if _SIZE_BYTES < size <= rows.shape[1] - SHARD_OFFSET:
+                self._recovered[size].append(chosen[:, HEADER_BYTES : SHARD_OFFSET + size])
+            else:
+                self._counts.unusable += len(chosen)
+
+    def _take_recovered(self) -> list[DatagramBatch]:
+        """The payloads that were restored since the last call, a batch for each length."""
+        if not self._recovered:
+            return []
+        batches = [batch_of(np.concatenate(payloads)) for payloads in self._recovered.values()]
+        self._counts.recovered += sum(batch.count for batch in batches)
+        self._recovered.clear()
+        return batches
+
+
+@lru_cache(maxsize=4096)
+def _need(data: int, have: int) -> _Need:
+    """The data that a set of `data` data shards misses, if the shards of the bits `have` arrived, and the
+    parity to restore it."""
+    missing = tuple(index for index in range(data) if not have >> index & 1)
+    parities = [index for index in range((have >> data).bit_length()) if have >> data + index & 1]
+    return _Need(missing, tuple(parities[: len(missing)]))
+
+
+def _side_by_side(
+    incoming: _Incoming,
+    geometry: Geometry,
+    parities: tuple[int, ...],
+    shard_bytes: int,
+    sets: list[_Incomplete],
+) -> Bytes:
+    """The data shards, then the parity shards used, of all sets, as `restored` takes them. The header before
+    each shard comes along, because whole rows are cheaper to gather."""
+    used = [*range(geometry.data), *(geometry.data + parity for parity in parities)]
+    rows, width = incoming.rows, incoming.rows.shape[1]
+    shards = np.empty((len(used), len(sets), SHARD_OFFSET + shard_bytes), np.uint8)
+    flat = shards.reshape(-1, shards.shape[2])
+    # Where a shard is not among the rows, -1 is clipped to the first row, and overwritten below.
+    sources = incoming.where[[one.at for one in sets]][:, used].T.reshape(-1)
+    np.take(rows, sources, axis=0, out=flat[:, :width], mode="clip")
+    flat[:, width:] = 0
+    shards[np.array([one.missing for one in sets]), np.arange(len(sets))[:, None]] = 0
+    for at, one in enumerate(sets):
+        for place, index in enumerate(used if one.kept else ()):
+            shard = one.kept.get(index)
+            if shard is not None:
+                shards[place, at, SHARD_OFFSET : SHARD_OFFSET + len(shard)] = np.frombuffer(shard, np.uint8)
+                shards[place, at, SHARD_OFFSET + len(shard) :] = 0
+    return shards
 
 
 def _runs(chosen: Bools) -> list[tuple[int, int]]:
     """The runs [start, stop) of True in an array that has at least one."""
-    edges = np.flatnonzero(np.diff(chosen.view(np.int8), prepend=0, append=0))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    edges = [0, *(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), len(chosen)]
+    first = 0 if chosen[0] else 1
+    return list(zip(edges[first::2], edges[first + 1 :: 2], strict=False))

@@ -23,7 +23,7 @@ from iperfpy.protocols.kcp.envelope.fec_header import (
 from iperfpy.protocols.kcp.envelope.fec_numbers import Consecutive, Numbering
 from iperfpy.protocols.kcp.envelope.fec_reports import SentLog
 from iperfpy.protocols.kcp.envelope.layer import Arena, batch_of, uniform_parts
-from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, encoded, padded
+from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, encoded
 from iperfpy.protocols.kcp.wire import Bytes
 
 LONGEST_GAP_US = 500_000
@@ -159,7 +159,7 @@ class FecEncoder:
         """Keep the shards of sealed datagrams (count, HEADER_BYTES + size) until their set is complete."""
         count, shard_bytes = len(sealed), sealed.shape[1] - SHARD_OFFSET
         if shard_bytes > self._held.shape[1]:
-            wider = np.zeros((self._geometry.data, padded(shard_bytes)), np.uint8)
+            wider = np.zeros((self._geometry.data, shard_bytes), np.uint8)
             wider[:, : self._held.shape[1]] = self._held
             self._held = wider
         first = len(self._lengths)
@@ -171,11 +171,11 @@ class FecEncoder:
     def _add_parity(self, out: list[DatagramBatch]) -> None:
         """Append the parity of the shards held, from the sequence number that is next."""
         longest = max(self._lengths)
-        parities = encoded(self._geometry, np.ascontiguousarray(self._held[:, : padded(longest)]))
+        parities = encoded(self._geometry, self._held[:, :longest])
         sealed = self._arena.rows(self._geometry.parity, SHARD_OFFSET + longest)
         fields = np.ndarray((len(sealed),), FIELDS, sealed, 0, (sealed.shape[1],))
         fields["seqid"], fields["type"] = self._seqids(len(sealed)), PARITY
-        sealed[:, SHARD_OFFSET:] = parities[:, :longest]
+        sealed[:, SHARD_OFFSET:] = parities
         out.append(batch_of(sealed))
         self._counts.parity_sent += len(sealed)
         self._total += len(sealed)
@@ -202,8 +202,8 @@ class FecEncoder:
         if held:
             self._hold(sealed[:head])
         if held and parity:
-            shards = np.ascontiguousarray(self._held[:, : padded(size + _SIZE_BYTES)])
-            sealed[head:body_at, SHARD_OFFSET:] = encoded(self._geometry, shards)[:, : size + _SIZE_BYTES]
+            shards = self._held[:, : size + _SIZE_BYTES]
+            sealed[head:body_at, SHARD_OFFSET:] = encoded(self._geometry, shards)
         if whole and parity:
             self._fill_parity(body[:, :, SHARD_OFFSET:])
         out.append(batch_of(sealed))
@@ -219,14 +219,13 @@ class FecEncoder:
         most = max(1, _STEP_BYTES // (data * shard_bytes))
         for first in range(0, count, most):
             some = sets[first : first + most]
-            length = padded(len(some) * shard_bytes)
+            length = len(some) * shard_bytes
             if self._scratch.size < data * length:
                 self._scratch = np.empty(data * length, np.uint8)
             # The shards of one index lie side by side.
             shards = self._scratch[: data * length].reshape(data, length)
-            shape, strides = (data, len(some), shard_bytes), (length, shard_bytes, 1)
-            np.ndarray(shape, np.uint8, shards, 0, strides)[:] = some[:, :data].transpose(1, 0, 2)
-            parities = encoded(self._geometry, shards)[:, : len(some) * shard_bytes]
+            shards.reshape(data, -1, shard_bytes)[:] = some[:, :data].transpose(1, 0, 2)
+            parities = encoded(self._geometry, shards)
             some[:, data:] = parities.reshape(-1, len(some), shard_bytes).transpose(1, 0, 2)
 
     def _write_headers(self, sealed: Bytes, shard_bytes: int) -> None:

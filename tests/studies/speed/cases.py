@@ -286,6 +286,8 @@ def _layers() -> Group:
         ("decode_1", "decoding, 1 % lost"),
         ("decode_5", "decoding, 5 % lost"),
         ("decode_each", "decoding, one of every set lost"),
+        ("decode_each_2", "decoding, two of every set lost"),
+        ("decode_each_3", "decoding, three of every set lost"),
     ):
         text = f"FEC 10:3, {what}, one core"
         rows.append(Row(f"codec/{figure}", text, f"{figure}_bits_per_s", "FEC 10:3 alone", None, 4e9))

@@ -26,11 +26,12 @@ from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 
 DATAGRAM_BYTES, SENT, READ = 1_400, 700, 182
 REPEATS = 30
-LOSSES = (0.0, 0.01, 0.05)
+LOSSES, MOST_LOST = (0.0, 0.01, 0.05), 3
 
 
 def fec(geometry: Geometry) -> dict[str, float]:
-    """Encoding, and decoding without loss, at random loss, and with a data datagram of every set missing."""
+    """Encoding, and decoding without loss, at random loss, and with the first data datagrams of every set
+    missing: one, and as many as the parity restores, at most three."""
     size = DATAGRAM_BYTES - Fec.header_bytes
     count = SENT // geometry.data * geometry.data
     plain, bits = _plain(count, size), 8 * count * size
@@ -40,8 +41,10 @@ def fec(geometry: Geometry) -> dict[str, float]:
     for loss in LOSSES:
         kept = rows[np.random.default_rng(1).random(len(rows)) >= loss]
         figures[f"decode_{loss * 100:g}_bits_per_s"] = bits / best(_opening(lambda: Fec(geometry), kept))
-    first = np.arange(len(rows)) % geometry.shards != 0
-    figures["decode_each_bits_per_s"] = bits / best(_opening(lambda: Fec(geometry), rows[first]))
+    places = np.arange(len(rows)) % geometry.shards
+    for lost in range(1, min(MOST_LOST, *geometry) + 1):
+        each = best(_opening(lambda: Fec(geometry), rows[places >= lost]))
+        figures[f"decode_each_{lost}_bits_per_s" if lost > 1 else "decode_each_bits_per_s"] = bits / each
     return figures
 
 

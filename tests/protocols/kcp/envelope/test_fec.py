@@ -7,6 +7,7 @@ import random
 import struct
 import tracemalloc
 from collections.abc import Iterable
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -115,6 +116,76 @@ def test_all_is_restored_that_the_parity_suffices_for(loss: float, seed: int) ->
     assert len(recovered) == decoder.counts.recovered
     assert decoder.counts.parity_wasted <= decoder.counts.parity_received
     assert recovered or not loss
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_every_pattern_of_loss_is_restored(lost: int) -> None:
+    """Of a set in one batch, of sets with all patterns in one batch, and of a set that two batches bring."""
+    rng, encoder = random.Random(lost), FecEncoder(USUAL, FecCounts())
+    patterns = list(combinations(range(13), lost))
+    payloads = [rng.randbytes(100) for _ in range(10 * len(patterns))]
+    wire = packets(encoder.seal([run_of(payloads)], 0))
+    sets = [
+        ([each for index, each in enumerate(wire[13 * at : 13 * at + 13]) if index not in gaps], gaps)
+        for at, gaps in enumerate(patterns)
+    ]
+    expected = [payloads[10 * at + gap] for at, gaps in enumerate(patterns) for gap in gaps if gap < 10]
+    together = FecDecoder(USUAL, FecCounts()).open(run_of([packet for left, _ in sets for packet in left]), 0)
+    assert sorted(packets(together.recovered)) == sorted(expected)
+    alone, halves, repeated = [], [], []
+    for left, _ in sets:
+        alone += packets(FecDecoder(USUAL, FecCounts()).open(run_of(left), 0).recovered)
+        decoder, middle = FecDecoder(USUAL, FecCounts()), rng.randrange(1, len(left))
+        for part in (left[:middle], left[middle:]):
+            halves += packets(decoder.open(run_of(part), 0).recovered)
+        assert decoder.held_bytes == 0
+        # Datagrams of two sets that alternate, and come twice.
+        twice = [packet for packet in left for _ in range(2)]
+        repeated += packets(
+            FecDecoder(USUAL, FecCounts()).open(run_of(twice[::2] + twice[1::2]), 0).recovered
+        )
+    assert sorted(alone) == sorted(halves) == sorted(repeated) == sorted(expected)
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (1, 2)])
+def test_of_a_datagram_that_comes_twice_the_first_one_counts(cuts: tuple[int, ...]) -> None:
+    """In one batch, or in several. The other one has the same content, or it is garbage."""
+    geometry = Geometry(3, 1)
+    encoder, decoder = FecEncoder(geometry, FecCounts()), FecDecoder(geometry, FecCounts())
+    _, second, third, parity = packets(encoder.seal([run_of([b"one", b"two", b"six"])], 0))
+    wire = [second, second[:-3] + b"xyz", third, parity]
+    recovered = []
+    for start, stop in pairwise((0, *cuts, len(wire))):
+        recovered += packets(decoder.open(run_of(wire[start:stop]), 0).recovered)
+    assert recovered == [b"one"]
+
+
+@given(seed=st.integers(0, 2**32 - 1), data=st.integers(1, 70), parity=st.integers(1, 4))
+@examples(60)
+def test_sets_are_restored_whatever_their_batches_order_and_lengths(
+    seed: int, data: int, parity: int
+) -> None:
+    """No more is lost than the parity restores; the bits of more than 64 shards do not fit in a word."""
+    rng, geometry = random.Random(seed), Geometry(data, parity)
+    encoder, decoder = FecEncoder(geometry, FecCounts()), FecDecoder(geometry, counts := FecCounts())
+    longest = rng.choice((1, 30, 300))
+    alike = rng.random() < 0.5
+    sizes = [longest if alike else rng.randint(1, longest) for _ in range(4 * data)]
+    payloads = [at.to_bytes(2, "little") + rng.randbytes(size) for at, size in enumerate(sizes)]
+    wire = packets(encoder.seal([run_of([payload]) for payload in payloads], 0))
+    # The first datagram of a connection has none before it: with one data shard, its set has no parity.
+    wire = wire[-3 * geometry.shards :]
+    kept = []
+    for first in range(0, len(wire), geometry.shards):
+        gone = rng.sample(range(geometry.shards), rng.randint(0, parity))
+        kept += [wire[first + at] for at in range(geometry.shards) if at not in gone]
+    if rng.random() < 0.5:
+        rng.shuffle(kept)
+    kept += rng.sample(kept, len(kept) // 4)
+    arrived, recovered = received(decoder, kept)
+    assert len(recovered) == counts.recovered == len(set(recovered))
+    assert set(arrived) | set(recovered) == set(payloads[data:])
+    assert (decoder.lost, decoder.held_bytes, counts.unusable) == (0, 0, 0)
 
 
 def test_recovered_datagrams_are_told_from_those_that_arrived() -> None:

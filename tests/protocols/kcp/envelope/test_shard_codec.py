@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
-from iperfpy.protocols.kcp.envelope.galois_field import INVERSES, PRODUCTS, inverted, parity_matrix
-from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, combined, encoded, padded, restored
+from iperfpy.protocols.kcp.envelope import shard_codec
+from iperfpy.protocols.kcp.envelope.galois_field import (
+    INVERSES,
+    PRODUCTS,
+    inverted,
+    multiplied,
+    parity_matrix,
+)
+from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, combined, encoded, restored
 from tests.protocols.kcp.envelope.slow_fec import interpolated, times
 
 
@@ -48,34 +57,37 @@ def test_parity_is_a_polynomial_through_the_data(data: int, parity: int) -> None
 
 
 @pytest.mark.parametrize("shape", [(3, 10), (1, 1), (2, 5), (16, 33)])
-def test_long_rows_and_short_ones_give_the_same_products(shape: tuple[int, int]) -> None:
-    """Rows of more than 8 KiB are computed by doubling in steps, shorter ones by table."""
+def test_products_are_those_of_the_table_in_any_steps(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long rows are worked on in steps of one length, of which the last may be shorter."""
     rng = np.random.default_rng(shape[0])
     matrix = rng.integers(0, 256, shape, np.uint8)
     matrix[0, 0] = 0
-    shards = rng.integers(0, 256, (shape[1], 50_000), np.uint8)
-    short = [np.ascontiguousarray(piece) for piece in np.split(shards, 10, axis=1)]
-    expected = np.concatenate([combined(matrix, piece) for piece in short], axis=1)
-    assert (combined(matrix, shards) == expected).all()
+    monkeypatch.setattr(shard_codec, "_LEAST_BYTES", 64)
+    for size, cache in ((1, 1), (1_000, 1), (1_009, 9_000), (20_000, 1 << 20)):
+        monkeypatch.setattr(shard_codec, "_CACHE_BYTES", cache)
+        # Rows of a wider array need not begin at the multiple of any size.
+        shards = rng.integers(0, 256, (shape[1], size + 3), np.uint8)[:, 3:]
+        assert (combined(matrix, shards) == multiplied(matrix, shards)).all()
 
 
-@pytest.mark.parametrize("sets", [1, 40])
-def test_any_shards_as_many_as_the_data_restore_the_rest(sets: int) -> None:
-    rng, geometry, size = np.random.default_rng(sets), Geometry(10, 3), 301
-    data = rng.integers(0, 256, (10, padded(sets * size)), np.uint8)
-    parities = encoded(geometry, data)
-    every = [
-        {index: row[at * size : (at + 1) * size].tobytes() for index, row in enumerate((*data, *parities))}
-        for at in range(sets)
-    ]
-    known = []
-    for shards in every:
-        lost = rng.choice(10, 2, replace=False)
-        known.append({index: shard for index, shard in shards.items() if index not in lost})
-    found = list(restored(geometry, (0, 2), known, size))
-    for shards, before, after in zip(every, known, found, strict=True):
-        assert before | after | shards == shards
-        assert set(before) | set(after) == set(shards)
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_any_shards_as_many_as_the_data_restore_the_rest(lost: int, *, alike: bool) -> None:
+    """With every choice of parity; many sets that miss the same shards have a matrix of their own."""
+    rng, geometry = np.random.default_rng(lost), Geometry(10, 3)
+    every = list(combinations(range(10), lost))
+    for parities in combinations(range(3), lost):
+        for missing in [[one] * 5 for one in every] if alike else [every, [every[0]], [every[-1]] * 2]:
+            data = rng.integers(0, 256, (10, len(missing), 37), np.uint8)
+            parity = encoded(geometry, data.reshape(10, -1)).reshape(3, len(missing), 37)
+            shards = np.concatenate([data, parity[list(parities)]])
+            expected = np.empty((lost, len(missing), 37), np.uint8)
+            for at, indices in enumerate(missing):
+                expected[:, at] = data[list(indices), at]
+                shards[list(indices), at] = 0
+            assert (restored(geometry, parities, missing, shards) == expected).all()
 
 
 def test_galois_agrees() -> None:
@@ -85,3 +97,31 @@ def test_galois_agrees() -> None:
     vandermonde = field(np.arange(13, dtype=np.uint8))[:, None] ** np.arange(10)
     matrix = vandermonde @ np.linalg.inv(vandermonde[:10])
     assert (np.array(matrix[10:] @ field(shards)) == encoded(Geometry(10, 3), shards)).all()
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_galois_restores_the_same(lost: int) -> None:
+    """Every pattern of lost shards of kcptun's default geometry, alone and beside others."""
+    galois = pytest.importorskip("galois", reason="galois is not installed: it needs numba, 100 MB")
+    field = galois.GF(2**8, irreducible_poly=0x11D)
+    data = np.random.default_rng(lost).integers(0, 256, (10, 29), np.uint8)
+    vandermonde = field(np.arange(13, dtype=np.uint8))[:, None] ** np.arange(10)
+    matrix = vandermonde @ np.linalg.inv(vandermonde[:10])
+    whole = np.array(matrix @ field(data))
+    every = [(gaps, rest) for gaps in combinations(range(10), lost) for rest in combinations(range(3), lost)]
+    for parities in {rest for _, rest in every}:
+        patterns = [gaps for gaps, rest in every if rest == parities]
+        used = [*range(10), *(10 + index for index in parities)]
+        shards = np.repeat(whole[used][:, None], len(patterns), axis=1)
+        for at, gaps in enumerate(patterns):
+            present = [index for index in used if index not in gaps]
+            known = field(whole[present])
+            expected = np.array(np.linalg.inv(matrix[present]) @ known)[list(gaps)]
+            shards[list(gaps), at] = 0
+            for many in (1, 5):
+                alone = np.repeat(shards[:, at : at + 1], many, axis=1)
+                found = restored(Geometry(10, 3), parities, [gaps] * many, alone)
+                assert (found == expected[:, None]).all()
+        found = restored(Geometry(10, 3), parities, patterns, shards)
+        for at, gaps in enumerate(patterns):
+            assert (found[:, at] == whole[list(gaps)]).all()
