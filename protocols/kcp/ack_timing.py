@@ -43,16 +43,17 @@ class AckTiming:
 
     Attributes
     ----------
+    asks : True until enough window probes have told the round-trip time
     interval_us : the time after which an acknowledgement always leaves
     """
 
     __slots__ = (
-        "_asked_us", "_asks", "_credit", "_datagrams", "_enough", "_is_full", "_last_us", "_news",
-        "_repeated_us", "_samples", "_share", "_spacing", "interval_us",
+        "_asked_us", "_credit", "_datagrams", "_enough", "_is_full", "_last_us", "_news",
+        "_repeated_us", "_samples", "_share", "_spacing", "asks", "interval_us",
     )  # fmt: skip
 
     def __init__(self, share: float, enough: int, spacing: float, *, asks: bool) -> None:
-        self._share, self._enough, self._spacing, self._asks = share, enough, spacing, asks
+        self._share, self._enough, self._spacing, self.asks = share, enough, spacing, asks
         self.interval_us = UNKNOWN_US
         self._credit: float = MOST_CREDIT
         self._datagrams = 0
@@ -122,7 +123,7 @@ class AckTiming:
 
     def wants_to_ask(self, now_us: int) -> bool:
         """True if a window probe should leave: its answer tells the round-trip time."""
-        if not self._asks or self._samples >= _MOST_SAMPLES:
+        if not self.asks:
             return False
         if self._asked_us is not None and now_us - self._asked_us < _ASK_AGAIN_US:
             return False
@@ -137,3 +138,5 @@ class AckTiming:
         interval_us = min((now_us - self._asked_us) // 8, LONGEST_US)
         self.interval_us = min(self.interval_us, interval_us) if self._samples else interval_us
         self._samples += 1
+        if self._samples == _MOST_SAMPLES:
+            self.asks = False

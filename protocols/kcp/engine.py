@@ -176,7 +176,8 @@ class Engine:
                 self.delivery.acknowledge(arrived.una, acks, now_us)
         if ranges:
             self.delivery.acknowledge_ranges(ranges, now_us)
-        self.counts.arrive(count, size, inbound, before_data=not self.receiving.has_data)
+        # Asked of every batch: a comparison is enough, since the first segment taken moves `high`.
+        self.counts.arrive(count, size, inbound, before_data=self.receiving.high == self.options.first_sn)
         if self._acks.timing is not None and not ranges and not recovered:
             # A datagram with messages earns as much as a full one: its sender waits for news alike.
             worth = count * self._ack_bytes if self.options.boundaries else 0
@@ -193,7 +194,7 @@ class Engine:
             return
         self._acks.owe(pushes, self.receiving.take(pushes), now_us)
         timing = self._acks.timing
-        if timing is not None and timing.wants_to_ask(now_us):
+        if timing is not None and timing.asks and timing.wants_to_ask(now_us):
             self._probes.ask()
 
     def _take_told(self, arrived: Arrived, now_us: int) -> None:

@@ -25,6 +25,7 @@ class Counts:
     wire_bytes_sent, wire_bytes_received : their UDP payload
     segments_sent : data segments, every transmission
     lost, early, fast : retransmissions by cause, as kcp-go names them (see `Cause`)
+    retransmitted : the sum of these three
     queued_segments, queue_us : first transmissions, and the time between write and that, summed over them
     acks_sent : ACK segments, or acknowledgements in ranges
     foreign : datagrams that are not KCP of this conversation, or not as far as their end
@@ -42,17 +43,13 @@ class Counts:
     lost: int = 0
     early: int = 0
     fast: int = 0
+    retransmitted: int = 0
     queued_segments: int = 0
     queue_us: int = 0
     acks_sent: int = 0
     foreign: int = 0
     impossible: int = 0
     work: int = 0
-
-    @property
-    def retransmitted(self) -> int:
-        """Data segments transmitted again, whatever the cause."""
-        return self.lost + self.early + self.fast
 
     def arrive(self, datagrams: int, size: int, inbound: Inbound, *, before_data: bool) -> None:
         """Count a batch of `size` bytes that arrived. `before_data`: no data has come yet."""
@@ -81,6 +78,7 @@ class Counts:
 
     def count_resend(self, cause: Cause, segments: int) -> None:
         """Add retransmissions to the counter of their cause."""
+        self.retransmitted += segments
         if cause is Cause.FAST:
             self.fast += segments
         elif cause is Cause.EARLY:

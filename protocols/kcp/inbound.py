@@ -300,9 +300,11 @@ def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arr
     words = np.frombuffer(headers, _WORD)
     alike = ((words - _STEPS[: 3 * count]) & _BUT_TS[: 3 * count]).tobytes()
     if alike[HEADER_BYTES:] == alike[:-HEADER_BYTES]:
-        first = expand(sn, next_sn)
+        first = next_sn if sn == next_sn & MASK else expand(sn, next_sn)
+        if una_low != una & MASK:
+            una = expand(una_low, una)
         pushes = Pushes(first, first + count - 1, int(words[-2]) & MASK, rows, None, headers, frg)
-        return Arrived(expand(una_low, una), wnd, pushes)
+        return Arrived(una, wnd, pushes)
     # No run, or with a gap: still one record, if only serial numbers, stamps, una and wnd differ.
     fields = np.frombuffer(headers, FIELDS)
     if (fields["conv"] != conv).any() or (fields["cmd"] != PUSH).any() or (fields["len"] != size).any():

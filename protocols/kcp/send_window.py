@@ -152,7 +152,7 @@ class SendWindow:
 
     def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
         """The rows of serial numbers [first, last) as one or two (start, stop) ranges."""
-        start, count, capacity = first & self.mask, last - first, self.capacity
+        start, count, capacity = first & self.mask, last - first, self.mask + 1
         if start + count <= capacity:
             return [(start, start + count)]
         return [(start, capacity), (0, start + count - capacity)]

@@ -55,7 +55,7 @@ def test_a_cumulative_ack_of_retransmissions_gives_no_sample() -> None:
     half = Half(control=control)
     half.send(3, START_US)
     half.engine.sending.state.transmissions[:2] = 2
-    half.counts.fast = 2
+    half.counts.fast = half.counts.retransmitted = 2
     half.acked(START_US + RTT_US, 2, una=3)
     (ack,) = control.acks
     assert (ack.acked, ack.rtt_samples, ack.rtt_mean_us) == (3, 1, RTT_US)
