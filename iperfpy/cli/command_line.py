@@ -43,7 +43,7 @@ class CommandLine:
         self.transports = transports
         chosen_by = {name: one.flags for name, one in transports.items()}
         base = base_flags(list(transports), chosen_by, self.unusable)
-        self.shared = shared_flags(transports, click_flags(base))
+        self.shared = shared_flags(transports)
         generated = [option_of(one, transports) for one in self.shared]
         flags: list[click.Parameter] = [*base, *generated, *secret_flags(transports)]
         self.command = GroupedCommand("iperfpy", params=flags, add_help_option=False)
@@ -61,7 +61,8 @@ def parse(
     shared: Sequence[SharedFlag],
 ) -> ParsedOptions:
     """The options that the words of a test set, and the first error among the words."""
-    spelled = completed(rewritten(words, spellings_of(shared)), command.params)
+    known = {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
+    spelled = completed(rewritten(words, spellings_of(shared, known)), command.params)
     error = ""
     try:
         context = command.make_context(command.name, [*spelled])

@@ -29,11 +29,12 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
         heading = f"With --proto {' or '.join(owners)}"
         secret = transports[owners[0]].secret
         words, file = Parsed("TEXT", str), Parsed("FILE", named("a file name"))
+        key, key_file = _key_flags(prefix)
         # A reader of the help takes the first one.
         flags += [
             Flag(
                 heading,
-                [_parameter("secret_file", prefix), f"--{prefix}-key-file"],
+                [_parameter("secret_file", prefix), key_file],
                 f"{secret}: the content of a file, or {variable(prefix)} in the environment; at both ends",
                 transports=owners,
                 type=file,
@@ -41,7 +42,7 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
             ),
             Flag(
                 heading,
-                [_parameter("secret", prefix), f"--{prefix}-key"],
+                [_parameter("secret", prefix), key],
                 f"{secret}, as text; other users may see it while the program starts",
                 transports=owners,
                 type=words,
@@ -49,6 +50,16 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
             ),
         ]
     return flags
+
+
+def key_flags(transports: Mapping[str, Transport]) -> list[str]:
+    """The flags with the secrets of these transports."""
+    return [flag for prefix in _owners(transports) for flag in _key_flags(prefix)]
+
+
+def _key_flags(prefix: str) -> tuple[str, str]:
+    """The flag with a secret as text, and the one with a file."""
+    return f"--{prefix}-key", f"--{prefix}-key-file"
 
 
 def variable(prefix: str) -> str:
@@ -73,7 +84,7 @@ def secrets_of(values: Mapping[str, Any], transports: Mapping[str, Transport]) -
         typed = values.get(_parameter("secret", prefix))
         path = values.get(_parameter("secret_file", prefix))
         if typed is not None and path is not None:
-            raise SettingsError(f"--{prefix}-key and --{prefix}-key-file exclude each other")
+            raise SettingsError(f"{' and '.join(_key_flags(prefix))} exclude each other")
         if path is not None:
             found[prefix] = _read(path)
         elif typed is not None:
@@ -91,8 +102,8 @@ def check_typed_secrets(
     """Raise `SettingsError` if a secret was typed, or a file with one, that none of the tests uses. One in
     the environment may be there for other tests."""
     for prefix, owners in _owners(transports).items():
-        flags = {"secret_file": f"--{prefix}-key-file", "secret": f"--{prefix}-key"}
-        typed = [flag for kind, flag in flags.items() if values.get(_parameter(kind, prefix)) is not None]
+        flags = zip(("secret", "secret_file"), _key_flags(prefix), strict=True)
+        typed = [flag for kind, flag in flags if values.get(_parameter(kind, prefix)) is not None]
         own = [(one, settings) for one, settings in tests if one.prefix == prefix]
         if not typed or any(_uses_secret(one, settings) for one, settings in own):
             continue

@@ -9,12 +9,14 @@ the type, the unit and the range of its value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from iperfpy.cli.secret_flags import key_flags
 from iperfpy.cli.value_types import Flag, Parsed
 from iperfpy.plan import Role
 from iperfpy.protocols.contract import Transport
@@ -53,6 +55,11 @@ class SharedFlag:
         on = any(one.default is True for one in self.fields.values())
         return "--no-" + self.name.lstrip("-") if on else ""
 
+    @property
+    def spellings(self) -> list[str]:
+        """Every word that click takes for this flag."""
+        return [*self.flags, self.off] if self.off else self.flags
+
 
 def without_conflicts(
     transports: Mapping[str, Transport], own: Sequence[str]
@@ -62,36 +69,30 @@ def without_conflicts(
     usable: dict[str, Transport] = {}
     reasons: dict[str, str] = {}
     for name, transport in transports.items():
-        selecting = [flag for one in usable.values() for flag in one.flags]
+        tried = {**usable, name: transport}
         try:
-            _refuse_taken(name, transport.flags, [*own, *selecting])
-            shared_flags({**usable, name: transport}, [*own, *selecting, *transport.flags])
+            shared = shared_flags(tried)
         except SettingsError as error:
             reasons[name] = str(error)
-        else:
+            continue
+        selecting = (flag for one in tried.values() for flag in one.flags)
+        settings = (word for one in shared for word in one.spellings)
+        claims = Counter((*own, *selecting, *settings, *key_flags(tried)))
+        twice = next((flag for flag, times in claims.items() if times > 1), None)
+        if twice is None:
             usable[name] = transport
+        else:
+            reasons[name] = f"transport {name!r} declares the flag {twice}, which is in use already"
     return usable, reasons
 
 
-def _refuse_taken(name: str, flags: Sequence[str], taken: Sequence[str]) -> None:
-    clash = next((flag for flag in flags if flag in taken), None)
-    if clash:
-        raise SettingsError(f"transport {name!r} declares the flag {clash}, which is in use already")
-
-
-def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ()) -> list[SharedFlag]:
-    """Every transport's flags, in order of declaration. Flags with a spelling in common become one.
-
-    Raises
-    ------
-    SettingsError
-        When a transport claims a flag that is in `taken`.
-    """
+def shared_flags(transports: Mapping[str, Transport]) -> list[SharedFlag]:
+    """Every transport's flags, in order of declaration. Flags with a spelling in common become one. Raises
+    `SettingsError` if one is with a value in one transport, and without one in another."""
     found: list[SharedFlag] = []
     for name, transport in transports.items():
         for one in setting_fields(transport.settings):
             flags = one.flags(transport.prefix)
-            _refuse_taken(name, flags, taken)
             # One common spelling is enough: transports may add aliases of their own to a flag.
             shared = next((s for s in found if set(s.flags) & set(flags)), None)
             if shared is None:
@@ -224,18 +225,18 @@ def rewritten(argv: Sequence[str], spellings: Mapping[str, str]) -> list[str]:
     return result
 
 
-def spellings_of(shared: Sequence[SharedFlag]) -> dict[str, str]:
-    """Alias -> the flag that click knows. iperf-go's long words after a single dash are among the aliases."""
+def spellings_of(shared: Sequence[SharedFlag], known: Collection[str]) -> dict[str, str]:
+    """Alias -> the flag that click knows.
+
+    An alias that several flags claim means the first of them, and one among the `known` flags of the command
+    means that flag: a plug-in takes no word away.
+    """
     spellings = {"-proto": "--proto"}
     for one in shared:
-        target = max(one.flags, key=len)
-        words = [*one.aliases, *(flag for flag in one.flags if _is_single_dash_word(flag))]
-        spellings.update({word: target for word in words if word != target})
+        for alias in one.aliases:
+            if alias not in known:
+                spellings.setdefault(alias, one.name)
     return spellings
-
-
-def _is_single_dash_word(flag: str) -> bool:
-    return len(flag) > 2 and flag[0] == "-" and flag[1] != "-"
 
 
 def click_flags(options: Sequence[click.Option]) -> list[str]:

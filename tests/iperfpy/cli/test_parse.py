@@ -8,7 +8,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -584,6 +584,72 @@ def test_a_flag_that_selects_a_transport_cannot_be_declared_twice() -> None:
     plan = request_of(line.parse(["-c", "h", "-x"])).plan
     assert plan is not None
     assert plan.transport == "first"
+
+
+def _claims(settings: type[Settings], **attributes: Any) -> dict[str, str]:
+    """The plug-ins that cannot be used beside `fancy`, with the reasons, if one has these settings."""
+    own = {"name": "plug-in", "prefix": "own", "settings": settings}
+    plug_in = type("PlugIn", (Plain,), {**own, **attributes})
+    line = CommandLine({"plain": Plain(), "fancy": Fancy(), "keyed": Keyed(), "plug-in": plug_in()})
+    assert list(line.transports)[:3] == ["plain", "fancy", "keyed"]
+    plan = request_of(line.parse(["-c", "h", "--proto", "fancy", "--fancy-mtu", "900"])).plan
+    assert plan is not None
+    return line.unusable
+
+
+class Keyed(Plain):
+    name, prefix, secret = "keyed", "lock", "key of the lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Settings):
+    key: str = option("", help="")
+
+
+@dataclass(frozen=True, slots=True)
+class OtherKey(Settings):
+    key: str = option("", help="", flags=("--lock-key-file",))
+
+
+@dataclass(frozen=True, slots=True)
+class Off(Settings):
+    delay: bool = option(True, help="", flags=("--verdict",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "attributes", "flag"),
+    [
+        (Key, {"secret": "key of the plug-in"}, "--own-key"),
+        (OtherKey, {}, "--lock-key-file"),
+        (Off, {}, "--no-verdict"),
+        (Settings, {"flags": ("--lock-key",)}, "--lock-key"),
+        (Settings, {"flags": ("-w",)}, "-w"),
+        (Settings, {"secret": "key", "prefix": "lock"}, ""),
+    ],
+)
+def test_a_plugin_that_claims_a_flag_of_another_is_left_out_and_named(
+    settings: type[Settings], attributes: dict[str, Any], flag: str
+) -> None:
+    """Two plug-ins with one prefix share its key."""
+    sentence = f"transport 'plug-in' declares the flag {flag}, which is in use already"
+    assert _claims(settings, **attributes) == ({"plug-in": sentence} if flag else {})
+
+
+def test_an_alias_takes_no_word_from_another_flag() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Aliased(Settings):
+        ticks: int = option(1, help="", aliases=("-t", "-sw", "--frames"))
+
+    class Taker(Plain):
+        name, settings = "taker", Aliased
+
+    words = ["-c", "h", "-t", "5", "-sw", "300", "--proto", "kcp"]
+    line = CommandLine({**transports(), "taker": Taker()})
+    assert line.unusable == {}
+    assert request_of(line.parse(words)).plan == request_of(CommandLine(transports()).parse(words)).plan
+    taken = request_of(line.parse(["-c", "h", "--frames", "7", "--proto", "taker"])).plan
+    assert taken is not None
+    assert taken.settings.record()["ticks"] == 7
 
 
 def test_a_flag_takes_a_value_in_all_transports_or_in_none() -> None:
