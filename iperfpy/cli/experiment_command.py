@@ -34,12 +34,13 @@ from iperfpy.cli.exit_status import (
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.named_files import check_options
 from iperfpy.cli.request import connection_of, picture_options, type_of_service
-from iperfpy.cli.secret_flags import secrets_of
+from iperfpy.cli.secret_flags import secret_flags, secrets_of
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag
 from iperfpy.errors import IperfpyError, ParameterError, PlanError, StartError, system_reason
 from iperfpy.measure_keywords import client_options
 from iperfpy.options import ClientOptions, PictureOptions
+from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transports
 from iperfpy.report.csv_file import STDOUT, RowWriter, opened_csv
@@ -135,6 +136,7 @@ class ExperimentCommand(Generic[R]):
     forms : imports the functions for the report
     csv_help : help of --csv; empty: the report has no CSV
     has_rates : False: there is no -f
+    has_keys : True: the transports are the user's, so that their keys are needed
     """
 
     name: str
@@ -145,13 +147,15 @@ class ExperimentCommand(Generic[R]):
     forms: Callable[[], ReportForms[R]]
     csv_help: str = ""
     has_rates: bool = True
+    has_keys: bool = False
 
-    def subcommand(self) -> GroupedCommand:
-        """The click command, with new options."""
+    def subcommand(self, among: Mapping[str, Transport] | None = None) -> GroupedCommand:
+        """The click command, with new options. `among`: the transports, by default all."""
+        flags = self._flags(transports() if among is None else among)
         host = click.Argument(["host"], required=False)
-        return GroupedCommand(f"iperfpy {self.name}", params=[host, *self._flags()], add_help_option=False)
+        return GroupedCommand(f"iperfpy {self.name}", params=[host, *flags], add_help_option=False)
 
-    def _flags(self) -> list[click.Option]:
+    def _flags(self, known: Mapping[str, Transport]) -> list[click.Option]:
         reports = [name for name in REPORTS if name != "letter" or self.has_rates]
         csv = ("csv", "csv_overwrite") if self.csv_help else ()
         shared = chosen_flags((*CONNECTION, *PICTURES, *reports, *csv))
@@ -164,7 +168,8 @@ class ExperimentCommand(Generic[R]):
         schema = Flag(
             OUTPUT, ["json_schema", "--json-schema"], "print the JSON Schema of -J and exit", is_flag=True
         )
-        return [*self.own_flags(), *shared, no_save(), schema]
+        keys = secret_flags(known) if self.has_keys else ()
+        return [*self.own_flags(), *keys, *shared, no_save(), schema]
 
     def main(self, words: Sequence[str]) -> int:
         """Run the subcommand; returns the exit status."""

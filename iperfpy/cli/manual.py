@@ -74,13 +74,16 @@ def _lines() -> Iterator[str]:
         yield from (".PP", _text(paragraph))
     yield ".SH OPTIONS"
     # The page must not depend on the plug-ins of the machine that makes it.
-    for heading, options in CommandLine(built_in_transports()).command.groups().items():
+    known = built_in_transports()
+    for heading, options in CommandLine(known).command.groups().items():
         yield f'.SS "{_text(heading)}"'
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
-    for module in (diagnose, compare, latency, runs, show, diff):
+    for experiment in (diagnose, compare, latency):
+        yield from _subcommand(experiment.subcommand(known), experiment.SUMMARY, SHARED)
+    for module in (runs, show, diff):
         yield from _subcommand(module.subcommand(), module.SUMMARY, SHARED)
-    yield from _subcommand(kcp_peer.subcommand(), kcp_peer.SUMMARY, kcp_peer.SHARED)
+    yield from _subcommand(kcp_peer.subcommand(known), kcp_peer.SUMMARY, kcp_peer.SHARED)
     yield from _lab()
     yield from (".SH EXAMPLES", ".nf")
     yield from (_text(line) for line in EXAMPLES.splitlines() if line.startswith("  "))

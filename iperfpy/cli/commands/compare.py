@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
-from iperfpy.cli.secret_flags import check_typed_secrets, secret_flags
+from iperfpy.cli.secret_flags import check_typed_secrets
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, size
 from iperfpy.errors import ParameterError
 from iperfpy.experiments.check_schedule import DIRECTIONS
@@ -67,7 +67,6 @@ def flags() -> list[click.Option]:
             "seed of the random order [by the clock]",
             type=Parsed("N", integer("--seed", *SEED.range())),
         ),
-        *secret_flags(transports()),
     ]
 
 
@@ -128,5 +127,6 @@ COMMAND = ExperimentCommand(
     _prepare,
     _forms,
     csv_help="add a CSV row for each test, of bulk data or messages, to FILE (-: stdout) [results/...]",
+    has_keys=True,
 )
 subcommand, main, stopped = COMMAND.subcommand, COMMAND.main, COMMAND.stopped

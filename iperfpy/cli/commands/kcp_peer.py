@@ -78,10 +78,13 @@ HELPS = {
 }
 
 
-def bare_transports() -> tuple[dict[str, Transport], dict[str, str]]:
-    """The transports with peers of other authors, by name; and name -> reason for those whose flags
-    contradict the ones of this command."""
-    bare = {name: one for name, one in transports().items() if one.bare_peer}
+def bare_transports(
+    among: Mapping[str, Transport] | None = None,
+) -> tuple[dict[str, Transport], dict[str, str]]:
+    """The transports with peers of other authors, by name, of all or `among` these; and name -> reason for
+    those whose flags contradict the ones of this command."""
+    every = transports() if among is None else among
+    bare = {name: one for name, one in every.items() if one.bare_peer}
     return without_conflicts(bare, click_flags([*_own_flags(), *_shared_flags(bare)]))
 
 
@@ -141,9 +144,9 @@ def _shared_flags(
     return found
 
 
-def subcommand() -> GroupedCommand:
-    """The click command, with new options."""
-    known, unusable = bare_transports()
+def subcommand(among: Mapping[str, Transport] | None = None) -> GroupedCommand:
+    """The click command, with new options. `among`: as in `bare_transports`."""
+    known, unusable = bare_transports(among)
     return _command(known, unusable, shared_flags(known))
 
 

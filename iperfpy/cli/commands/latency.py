@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
-from iperfpy.cli.secret_flags import check_typed_secrets, secret_flags
+from iperfpy.cli.secret_flags import check_typed_secrets
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, rate, size
 from iperfpy.errors import ParameterError
 from iperfpy.experiments.keyword_limits import MESSAGE_BYTES, MESSAGE_RATE, MESSAGE_TEST_US, ROUNDS
@@ -43,7 +43,7 @@ HEADING = "Latency"
 
 def flags() -> list[click.Option]:
     """New options that only this subcommand has."""
-    return [*_message_flags(), *_load_flags(), *secret_flags(transports())]
+    return [*_message_flags(), *_load_flags()]
 
 
 def _message_flags() -> list[click.Option]:
@@ -205,5 +205,6 @@ COMMAND = ExperimentCommand(
     _forms,
     csv_help="add a CSV line for each row of the result to FILE (-: stdout) [results/...]",
     has_rates=False,
+    has_keys=True,
 )
 subcommand, main, stopped = COMMAND.subcommand, COMMAND.main, COMMAND.stopped

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from importlib.resources import files
 
 import pytest
 
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.commands import COMMANDS
+from iperfpy.cli.commands import COMMANDS, compare, kcp_peer
 from iperfpy.cli.main import main
 from iperfpy.cli.manual import page
 from iperfpy.protocols.registry import transport, transports
+from iperfpy.protocols.settings import Settings, option
 from iperfpy.report.explain import explanation
 
 
@@ -50,10 +52,25 @@ def test_the_committed_manual_is_up_to_date() -> None:
     assert files("iperfpy").joinpath("iperfpy.1").read_text() == page()
 
 
+def test_the_manual_has_no_flags_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, slots=True)
+    class OwnSettings(Settings):
+        depth: int = option(1, help="")
+
+    class PlugIn(type(transport("kcp"))):  # type: ignore[misc]
+        name, prefix, settings = "plug-in", "own", OwnSettings
+
+    here = page()
+    monkeypatch.setitem(transports(), "plug-in", PlugIn())
+    assert "--own-depth" in kcp_peer.subcommand().whole_help()
+    assert "--own-key" in compare.subcommand().whole_help()
+    assert page() == here
+
+
 def test_the_manual_has_every_flag() -> None:
     text = page().replace("\\-", "-")
-    for option in CommandLine(transports()).command.params:
-        assert getattr(option, "hidden", False) or option.opts[0] in text
+    for each in CommandLine(transports()).command.params:
+        assert getattr(each, "hidden", False) or each.opts[0] in text
     assert not re.search(r"^[.'](?!TH|SH|SS|TP|PP|B\b|BR|br|nf|fi)", text, re.MULTILINE)
 
 
