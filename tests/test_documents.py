@@ -12,6 +12,7 @@ from tests.architecture import ROOT
 
 FOLDERS = ("docs", "iperfpy", "protocols", "tests", "results")
 CODE = re.compile(r"^```.*?^```$|^    .*?$", re.DOTALL | re.MULTILINE)
+LONGEST_LINE = 125
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -55,6 +56,19 @@ def test_every_link_leads_to_a_file_and_a_heading() -> None:
 def test_a_broken_link_is_found(link: str) -> None:
     page = ROOT / "README.md"
     assert broken(page, f"[a page]({link}), [itself](#install), [another](docs/lab.md)") == [link]
+
+
+def long_lines(text: str) -> list[str]:
+    """The lines of a page that do not fit an editor, those of tables and of code left out."""
+    return [line for line in CODE.sub("", text).splitlines() if len(line) > LONGEST_LINE and line[0] != "|"]
+
+
+def test_no_line_is_too_long() -> None:
+    """Records in `results` are printed by programs."""
+    pages = [page for page in documents() if ROOT / "results" not in page.parents]
+    assert {str(page): lines for page in pages if (lines := long_lines(page.read_text()))} == {}
+    code, line = "c" * 126, "w" * 126
+    assert long_lines(f"| {line} |\n```\n{code}\n```\n{line}\n{line[1:]}") == [line]
 
 
 def test_the_first_page_is_short_and_cites_its_figures() -> None:
