@@ -25,7 +25,7 @@ from iperfpy.options import (
     ServerOptions,
     SocketOptions,
 )
-from iperfpy.payload_size import payload_bytes
+from iperfpy.payload_size import check_place, payload_bytes
 from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
@@ -260,6 +260,8 @@ def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -
     else:
         options = _server_options(keywords)
     check_server_options(options)
+    if options.file:
+        check_place(options.file, reads=True)
     _check_secrets(options.secrets)
     return options
 

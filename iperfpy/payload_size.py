@@ -1,7 +1,8 @@
-"""The size of a file that is sent in place of generated payload (-F), before it is opened for that."""
+"""The check of a file in place of generated payload (-F) before it is opened: its size, or its place."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -27,3 +28,21 @@ def payload_bytes(path: str) -> int:
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanError(f"cannot read the file {path}: {reason}", ErrorNumber.FILE) from error
     raise PlanError(f"the file {path} is empty", ErrorNumber.FILE)
+
+
+def check_place(path: str, *, reads: bool = False) -> None:
+    """Raise `PlanError` unless the file can be written; the first payload makes one that does not exist.
+    `reads`: a file that can only be read is as good, as at a server, which may be asked to send."""
+    exists = os.path.exists(path)
+    place = path if exists else os.path.dirname(path) or os.curdir
+    modes = (os.W_OK, os.R_OK) if exists and reads else (os.W_OK,)
+    if exists and os.path.isdir(path):
+        reason = errno.EISDIR
+    elif not os.path.isdir(place) and not exists:
+        reason = errno.ENOTDIR if os.path.exists(place) else errno.ENOENT
+    elif not any(os.access(place, mode) for mode in modes):
+        reason = errno.EACCES
+    else:
+        return
+    verb = "read or write" if reads else "write"
+    raise PlanError(f"cannot {verb} the file {path}: {os.strerror(reason)}", ErrorNumber.FILE)

@@ -19,7 +19,7 @@ from io import FileIO
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import IperfpyError, PlanError
-from iperfpy.payload_size import payload_bytes
+from iperfpy.payload_size import check_place, payload_bytes
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import SettingsError, StreamPathError
@@ -49,6 +49,8 @@ def check_file(path: str, plan: Plan, transport: Transport, *, sends: bool) -> N
     elif not transport.fills_files:
         text = f"{transport.name} cannot write received data to a file (-F)"
         raise PlanError(text, ErrorNumber.FILE)
+    else:
+        check_place(path)
 
 
 def with_file(opened: OpenStream, path: str) -> OpenStream:
