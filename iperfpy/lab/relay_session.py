@@ -5,6 +5,7 @@ It needs no rights and works on every system. Only datagrams meet the path.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -20,7 +21,7 @@ from typing import TextIO
 
 import numpy as np
 
-from iperfpy.errors import LabError, system_reason
+from iperfpy.errors import IperfpyError, LabError, system_reason
 from iperfpy.lab.byte_relay import ByteRelay
 from iperfpy.lab.datagram_relay import BUFFER_BYTES, DatagramRelay
 from iperfpy.lab.lab_status import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, LabTime
@@ -34,8 +35,12 @@ from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.operating_system import fine_timers, rebind_soon
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
+from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.runtime.sockets import resolve_within
 
 BACKLOG = 128
+LOOKUP_S = Deadlines().lookup_s
 GOODBYE_S = 2.0
 _LOOK_S = 0.1
 _ATTEMPTS = 20
@@ -187,11 +192,16 @@ def _limited(path: Path) -> Path:
 
 
 def _resolve(address: tuple[str, int]) -> SocketAddress:
+    """The first address of a host. Raises LabError, also if the resolver does not answer in time."""
+
+    async def look_up() -> SocketAddress:
+        found = await resolve_within(AbortScope(), LOOKUP_S, *address, socket.AF_UNSPEC)
+        return found[0][1]
+
     try:
-        found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:
-        raise LabError(f"{address[0]}: {system_reason(error)}") from error
-    return found[0][4]
+        return asyncio.run(look_up())
+    except IperfpyError as error:
+        raise LabError(str(error)) from error
 
 
 def _listen(address: SocketAddress) -> tuple[socket.socket, DatagramSocket]:

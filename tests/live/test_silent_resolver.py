@@ -13,9 +13,12 @@ import pytest
 from iperfpy.endpoint.client import run_client
 from iperfpy.endpoint.lone_test import run_lone
 from iperfpy.endpoint.server import run_server
-from iperfpy.errors import ConnectError, InterruptError, IperfpyError
+from iperfpy.errors import ConnectError, InterruptError, IperfpyError, LabError
+from iperfpy.lab import relay_session
+from iperfpy.lab.relay_session import RelayPlan
 from iperfpy.options import ClientOptions, LoneOptions, ServerOptions
 from iperfpy.protocols.registry import transport
+from iperfpy.protocols.simulator.path_language import parse
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from tests.iperfpy.support import plan_for, until
@@ -81,6 +84,17 @@ async def test_a_name_that_is_not_resolved_in_time_is_an_error(run: Run, asked: 
         await run(AbortScope(), True)
     where = f"cannot listen on port 0 of {NAME}: " if run is server else ""
     assert str(raised.value) == where + LATE
+
+
+@pytest.mark.parametrize("host", ["server", "listen"])
+def test_a_relay_of_the_lab_waits_no_longer(
+    host: str, asked: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_session, "LOOKUP_S", 0.05)
+    here, silent = ("127.0.0.1", 9), (NAME, 9)
+    server, listen = (silent, here) if host == "server" else (here, silent)
+    with pytest.raises(LabError, match=f"^{LATE}$"):
+        relay_session.run(RelayPlan("20M", parse("20M"), server, listen), lambda address: None)
 
 
 @EVERY_END
