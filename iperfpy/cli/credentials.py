@@ -5,13 +5,18 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 from iperfpy.cli.secret_flags import MOST_KEY_BYTES
-from iperfpy.control.authentication import MISSING, MOST_USERS_BYTES, private_key, public_key, users_of
-from iperfpy.errors import KeyFileError
+from iperfpy.control.authentication import (
+    MOST_USERS_BYTES,
+    check_cryptography,
+    private_key,
+    public_key,
+    users_of,
+)
+from iperfpy.errors import KeyFileError, PlanError
 from iperfpy.options import Authorization, Credentials
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.whole_file import read_whole
@@ -73,5 +78,7 @@ def _checked(path: str, read: Callable[[], T]) -> T:
 
 
 def _require_cryptography() -> None:
-    if find_spec("cryptography") is None:
-        raise SettingsError(MISSING)
+    try:
+        check_cryptography()
+    except PlanError as error:
+        raise SettingsError(str(error)) from None

@@ -25,10 +25,28 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-MISSING = "passwords need a package that is not installed: install iperfpy with the extra 'auth'"
+LEAST_VERSION = 42
+"""Of `cryptography`, as the extra 'auth' has it in pyproject.toml. Older ones take other arguments."""
 MOST_USERS_BYTES = 1 << 24
 """Length of the longest file of users."""
 _TOKEN = re.compile(r"user: (.*)\npwd:  (.*)\nts:   (\d{1,18})\0?", re.DOTALL)
+
+
+def check_cryptography() -> None:
+    """Raise `PlanError` unless `cryptography` is installed, and new enough."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("cryptography")
+    except PackageNotFoundError:
+        installed = ""
+    number = re.match(r"\d+", installed)
+    if number is None or int(number[0]) < LEAST_VERSION:
+        has = f"{installed} is installed" if installed else "it is not installed"
+        raise PlanError(
+            f"passwords need cryptography {LEAST_VERSION} or later, and {has}: install iperfpy with the"
+            " extra 'auth'"
+        )
 
 
 @cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from iperfpy.control.authentication import check_cryptography
 from iperfpy.control.plan_limits import INT64_MAX, LIMITS, Limit
 from iperfpy.errors import PlanError
 from iperfpy.options import ClientOptions, ServerOptions, SocketOptions
@@ -56,6 +57,8 @@ def check_client_options(options: ClientOptions) -> None:
     _check(options, CLIENT_LIMITS)
     _check_names(host=options.host, bind=options.bind, file=options.file)
     _check_sockets(options.sockets)
+    if options.credentials is not None:
+        check_cryptography()
 
 
 def check_server_options(options: ServerOptions) -> None:
@@ -64,6 +67,7 @@ def check_server_options(options: ServerOptions) -> None:
     _check_names(bind=options.bind, file=options.file)
     _check_sockets(options.sockets)
     if options.authorization is not None:
+        check_cryptography()
         CLOCK_SKEW_S.check(options.authorization.skew_s)
         _check_names(users_path=options.authorization.users_path)
 
