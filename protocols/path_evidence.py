@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ MOST_BINS = 4_096
 
 HELD_UP = ("receiver_held_up_us", "sender_held_up_us")
 """Keys of `PathEvidence.extra`, of the receiver and of the sender."""
+
+
+class EvidenceLimit(StrEnum):
+    """A limit of a sender, as `PathEvidence.limited_us` names it."""
+
+    APPLICATION = "application"
+    CONGESTION_WINDOW = "congestion-window"
+    RECEIVE_WINDOW = "receive-window"
+    SEND_WINDOW = "send-window"
+    SEND_BUFFER = "send-buffer"
+    PACING = "pacing"
+    PROCESSOR = "processor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +108,7 @@ class PathEvidence:
         which the sender kept the path busy
     displaced_packets, displacement_us : packets that arrived after later ones, and the 95th percentile of the
         time by which they were late
-    limited_us : microseconds by limit of the sender, keys application, congestion-window, receive-window,
-        send-window, send-buffer, pacing, processor
+    limited_us : microseconds by limit of the sender, the values of `EvidenceLimit`
     packet_bytes : IP packet bytes of a full packet
     extra : further numbers. `kernel_drops`: about how many datagrams arrived for which the socket had no
         room. `HELD_UP`: microseconds for which the program of the receiver, or of the sender, did not run.

@@ -7,9 +7,9 @@ same number.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from iperfpy.protocols.metrics import Value, number
+from iperfpy.protocols.metrics import Meaning, Metric, Value, number, with_meaning
 
 _FEWEST = 4
 
@@ -30,22 +30,30 @@ def enough_segments(payload_bits_per_s: float, rtt_us: float, payload_bytes: flo
     return max(_FEWEST, math.ceil(ROOM * payload_bits_per_s * rtt_us / 8e6 / payload_bytes))
 
 
-def enough_of(sender: Mapping[str, Value]) -> int | None:
+def enough_of(sender: Mapping[str, Value], metrics: Sequence[Metric]) -> int | None:
     """The segments that fill the path by the figures of a whole test.
 
-    None if the figures do not tell, or if the sender does not count segments (`segment_payload_bytes`).
+    None if the figures do not tell, or if the sender does not count segments (`Meaning.FULL_PAYLOAD`).
 
     Parameters
     ----------
     sender : by metric key, and the acknowledged payload under `bytes`
+    metrics : those of the transport
     """
+    payload = sum(_values(sender, metrics, Meaning.FULL_PAYLOAD))
     carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))
-    payload, seconds = number(sender.get("segment_payload_bytes")), limited_s(sender)
+    seconds = limited_s(sender, metrics)
     if not (carried and min_rtt_us and payload and seconds):
         return None
     return enough_segments(8 * carried / seconds, min_rtt_us, payload)
 
 
-def limited_s(sender: Mapping[str, Value]) -> float:
+def limited_s(sender: Mapping[str, Value], metrics: Sequence[Metric]) -> float:
     """Seconds that a sender measured: the time of all its limits; one of them holds at any moment."""
-    return sum(number(value) or 0.0 for key, value in sender.items() if key.endswith("_limited_us")) / 1e6
+    return sum(_values(sender, metrics, Meaning.SENDER_LIMIT)) / 1e6
+
+
+def _values(sender: Mapping[str, Value], metrics: Sequence[Metric], meaning: Meaning) -> Iterator[float]:
+    """The known figures with this meaning."""
+    values = (number(sender.get(metric.key)) for metric in with_meaning(metrics, meaning))
+    return (value for value in values if value is not None)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log
 
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.diagnosis.path_model import PathModel
-from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.units import format_rate
-from iperfpy.protocols.window_size import enough_of, enough_segments
+from iperfpy.protocols.window_size import enough_segments
 
 BELOW_POLICER = 0.98
 """Share of a policer's rate at which a paced sender loses nothing."""
@@ -126,14 +124,14 @@ def for_queue(
     *,
     managed: bool,
     adapts: bool = False,
-    sender: Mapping[str, Value] | None = None,
+    enough: int | None = None,
 ) -> tuple[str]:
     """Advice about a deep queue.
 
     Parameters
     ----------
     adapts : True if the transport in use keeps the queue short already
-    sender : figures of the test, if it is one test
+    enough : segments that fill the path by the figures of the test, if it is one test
     """
     if managed:
         return ("",)
@@ -142,9 +140,7 @@ def for_queue(
     packet = _USUAL_DATAGRAM + _HEADERS
     payload = _USUAL_DATAGRAM - KCP_HEADER_BYTES
     # A warning about the window of the same test must give the same number.
-    segments = enough_of(sender or {}) or (
-        enough_segments(rate * payload / packet, rtt_us, payload) if rtt_us else 0
-    )
+    segments = enough or (enough_segments(rate * payload / packet, rtt_us, payload) if rtt_us else 0)
     window = f"kcp: --kcp-sndwnd {segments} instead of a larger window; " if segments else ""
     return (f"kcp-bbr keeps it short; {window}router: fq_codel or CAKE at {format_rate(0.95 * rate)}",)
 

@@ -1,6 +1,6 @@
 """Limits of the two ends of one test: windows, buffers, programs and processors.
 
-time by limit of the sender      end_limits        receive-window, send-window, send-buffer, ...
+time by limit of the sender      end_limits        its windows, buffer, application, processor
 time without its program         held_up           the processor of either end
 processor time, kernel drops     processor
 rate of -b                       own_rate
@@ -19,17 +19,17 @@ from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.stretches import settled_rate
 from iperfpy.protocols.metrics import number
-from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
+from iperfpy.protocols.path_evidence import HELD_UP, EvidenceLimit, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
 
-_LIMITS = {
-    "application": (Cause.APPLICATION, "the application, which had nothing to send"),
-    "receive-window": (Cause.RECEIVE_WINDOW, "the receiver's window"),
-    "send-window": (Cause.SEND_WINDOW, "the send window"),
-    "send-buffer": (Cause.SEND_BUFFER, "the send buffer"),
-    "processor": (Cause.PROCESSOR, "the sender's processor"),
+_LIMITS: Mapping[str, tuple[Cause, str]] = {
+    EvidenceLimit.APPLICATION: (Cause.APPLICATION, "the application, which had nothing to send"),
+    EvidenceLimit.RECEIVE_WINDOW: (Cause.RECEIVE_WINDOW, "the receiver's window"),
+    EvidenceLimit.SEND_WINDOW: (Cause.SEND_WINDOW, "the send window"),
+    EvidenceLimit.SEND_BUFFER: (Cause.SEND_BUFFER, "the send buffer"),
+    EvidenceLimit.PROCESSOR: (Cause.PROCESSOR, "the sender's processor"),
 }
-"""Keys of `PathEvidence.limited_us` -> cause, and its words."""
+"""Limit -> cause, and its words."""
 ENDS = frozenset(cause for cause, _ in _LIMITS.values())
 NOTICED, MOST = 0.1, 0.5
 """Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""

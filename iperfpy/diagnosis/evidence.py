@@ -36,6 +36,7 @@ class RunEvidence:
     kernel_drops : datagrams that the receiver's kernel dropped, None: not known
     same_host : True if both ends have the same address: no network is between them
     quiet_s : time at the end of the test in which no payload moved
+    enough_segments : segments that fill the path by the sender's figures (`window_size`); None: not known
     """
 
     transport: str
@@ -58,6 +59,7 @@ class RunEvidence:
     kernel_drops: int | None = None
     same_host: bool = False
     quiet_s: float = 0.0
+    enough_segments: int | None = None
 
     @property
     def resent_in_vain(self) -> float | None:

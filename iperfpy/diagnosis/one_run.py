@@ -29,7 +29,7 @@ from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
 from iperfpy.diagnosis.policer import PolicerTest
 from iperfpy.diagnosis.stretches import settled_rate
 from iperfpy.protocols.metrics import number
-from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.path_evidence import EvidenceLimit, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
 
 EMULATED_US = 2_000
@@ -170,7 +170,9 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
         f" ({format_milliseconds(rise)} at {format_rate(rate)})",
         f"round-trip times rise from {format_milliseconds(path.min_rtt_us)}"
         f" to {format_milliseconds(path.rtt_us['p95'])}",
-        *advice.for_queue(rate, path.min_rtt_us, managed=False, adapts=_adapts(run), sender=run.sender),
+        *advice.for_queue(
+            rate, path.min_rtt_us, managed=False, adapts=_adapts(run), enough=run.enough_segments
+        ),
         evidence={"queue_bytes": round(size), "delay_us": round(rise), "rate_bits_per_s": round(rate)},
     )
 
@@ -303,7 +305,7 @@ def _mtu(run: RunEvidence) -> Finding | None:
 def _line(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
     """The path itself, if congestion control held the sender for most of the time, or nothing was lost."""
     shares = limit_shares(run)
-    held = shares.get("pacing", 0.0) + shares.get("congestion-window", 0.0)
+    held = sum(shares.get(limit, 0.0) for limit in (EvidenceLimit.PACING, EvidenceLimit.CONGESTION_WINDOW))
     losses = test.losses if test is not None else 0
     if not run.controlled or test is None or (losses and held < MOST):
         return None

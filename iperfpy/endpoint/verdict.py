@@ -13,6 +13,7 @@ from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence, merged
 from iperfpy.protocols.settings import setting_fields
+from iperfpy.protocols.window_size import enough_of
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import by_direction, total
 
@@ -106,6 +107,7 @@ def _direction(
         windows=windows,
         same_host=_same_host(test),
         kernel_drops=int(sum(drops)) if drops else None,
+        enough_segments=enough_of(figures, transport.metrics),
     )
 
 

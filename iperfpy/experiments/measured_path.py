@@ -10,7 +10,6 @@ from iperfpy.experiments import run_figures as figures
 from iperfpy.experiments.check_schedule import BULK, DIRECTIONS, CheckStep, StepPart
 from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain_host
-from iperfpy.protocols.metrics import number
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.records import RunStarted
 from iperfpy.store.stored_run import Run
@@ -106,13 +105,9 @@ class MeasuredPath:
         return None
 
     def datagram_bytes(self) -> int | None:
-        """Bytes of UDP payload that KCP found to pass in both directions, None if it has not searched."""
-        found = [
-            int(size)
-            for one in self.outcomes
-            if (size := number(figures.sender_values(one.run, one.step.direction).get("mtu_bytes")))
-        ]
-        return min(found, default=None)
+        """Bytes of UDP payload that a transport found to pass in both directions; None: none has searched."""
+        found = (figures.datagram_bytes(one.run, one.step.direction) for one in self.outcomes)
+        return min((int(size) for size in found if size), default=None)
 
     def payload_share(self, transport: str) -> float | None:
         """Payload bytes for each byte of an IP packet, by the latest test of that transport but the idle one;

@@ -14,7 +14,7 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Meaning, Side, Value, number, with_meaning
-from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.path_evidence import EvidenceLimit, PathEvidence
 from iperfpy.records import Row, RunStarted
 from iperfpy.store.stored_run import Interval, Run
 
@@ -24,8 +24,6 @@ TCP_HEADER_BYTES = 32
 """With the timestamps that every system sends."""
 USUAL_MSS = 1448
 
-APPLICATION = "application"
-"""Limit of a sender that has nothing to send, in `PathEvidence.limited_us`."""
 LEAST_DATA_S = 0.1
 """A test of less data than this has no rate: a burst into buffers says nothing about the path."""
 SETTLED_FROM = 0.4
@@ -122,6 +120,13 @@ def packets_of(run: Run, direction: Direction) -> Packets | None:
     if run.started is None:
         return None
     return Packets.of(run.started, sender_values(run, direction))
+
+
+def datagram_bytes(run: Run, direction: Direction) -> float | None:
+    """UDP payload of a full datagram; None: not known, or the transport has no such size."""
+    if run.started is None:
+        return None
+    return _figure(run.started.transport, Meaning.FULL_DATAGRAM, sender_values(run, direction))
 
 
 def settled_bps(run: Run, direction: Direction) -> float | None:
@@ -268,15 +273,17 @@ def evidence_of(run: Run, direction: Direction) -> RunEvidence | None:
     if found is None or found.seconds < LEAST_DATA_S:
         return None
     # A diagnosis sends all that goes: its sender has nothing to send only at the start, and at an amount.
-    paths = tuple(
-        replace(path, limited_us={key: us for key, us in path.limited_us.items() if key != APPLICATION})
-        for path in found.path
-    )
-    found = replace(found, path=paths)
+    found = replace(found, path=tuple(_without_waits(path) for path in found.path))
     settled, packets = settled_bps(run, direction), packets_of(run, direction)
     if not found.reliable or settled is None or packets is None:
         return found
     return replace(found, bits_per_second=settled / packets.ratio)
+
+
+def _without_waits(path: PathEvidence) -> PathEvidence:
+    """The record without the time in which there was nothing to send."""
+    limits = {key: us for key, us in path.limited_us.items() if key != EvidenceLimit.APPLICATION}
+    return replace(path, limited_us=limits)
 
 
 def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:

@@ -24,8 +24,8 @@ from iperfpy.store.finding_object import finding_object, read_finding
 from iperfpy.store.run_index import DIAGNOSE, About, path_signature
 
 V = TypeVar("V")
-BINS = ("flight",)
-"""Fields of the evidence that the document leaves out: thousands of numbers, for conclusions only."""
+LEFT_OUT = ("flight", "enough_segments")
+"""Fields of the evidence that are for conclusions only: the bins are thousands of numbers."""
 
 
 def document(report: PathReport) -> Json:
@@ -95,8 +95,8 @@ def _run(one: RunEvidence) -> Json:
 
 
 def _record(one: IdlePath | Rung | RunEvidence | PathEvidence) -> Json:
-    """The fields of a record by name, without the bins."""
-    values = {item.name: getattr(one, item.name) for item in fields(one) if item.name not in BINS}
+    """The fields of a record by name, without those for conclusions only."""
+    values = {item.name: getattr(one, item.name) for item in fields(one) if item.name not in LEFT_OUT}
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 

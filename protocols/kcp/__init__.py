@@ -113,7 +113,7 @@ class Kcp(_KcpTransport):
     """Stock KCP, as kcptun and kcp-go deploy it."""
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
-        return (*super().remarks(sender), *oversized_window(sender))
+        return (*super().remarks(sender), *oversized_window(sender, self.metrics))
 
     name = "kcp"
     summary = "KCP as deployed: fixed windows, counted ACKs, no pacing"

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from iperfpy.protocols.kcp.ack_timing import HEADERS_BYTES
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.kcp.way_back import INTERVALS_PER_RTT
-from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.path_evidence import EvidenceLimit, PathEvidence
 
 SPURIOUS_SHARE = 0.1
 """Share of losses found spurious up to which the runs of losses are those of the path."""
 STALL_US = 1_000_000
 OWN_LUMPS = 2.0
 """Intervals between acknowledgements that the peer itself may put into one lump."""
-
-_LIMITS = {
-    SenderLimit.APPLICATION: "application",
-    SenderLimit.CONGESTION_WINDOW: "congestion-window",
-    SenderLimit.SEND_WINDOW: "send-window",
-    SenderLimit.RECEIVE_WINDOW: "receive-window",
-    SenderLimit.PACING: "pacing",
-    SenderLimit.PROCESSOR: "processor",
-}
 
 
 def path_evidence(engine: Engine, now_us: int, headers_bytes: int = HEADERS_BYTES) -> PathEvidence | None:
@@ -57,7 +47,9 @@ def path_evidence(engine: Engine, now_us: int, headers_bytes: int = HEADERS_BYTE
         rate_deviation=record.rates.deviation,
         displaced_packets=displaced.count,
         displacement_us=displaced.percentile(95) if displaced.count else None,
-        limited_us={_LIMITS[limit]: us for limit, us in engine.limits.of_load(now_us).items() if us},
+        limited_us={
+            EvidenceLimit[limit.name]: us for limit, us in engine.limits.of_load(now_us).items() if us
+        },
         packet_bytes=packet_bytes,
     )
 

@@ -8,10 +8,10 @@ This module imports neither numpy nor sockets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
-from iperfpy.protocols.metrics import Value, number
+from iperfpy.protocols.metrics import Metric, Value, number
 from iperfpy.protocols.window_size import enough_of, limited_s
 
 TIMES = 4.0
@@ -22,16 +22,17 @@ LIMITED_SHARE = 0.5
 """Share of the time for which the window was the limit; else it was not full."""
 
 
-def oversized_window(sender: Mapping[str, Value]) -> tuple[str, ...]:
+def oversized_window(sender: Mapping[str, Value], metrics: Sequence[Metric]) -> tuple[str, ...]:
     """A sentence if the window held many times as much as the path, else none.
 
     Parameters
     ----------
     sender : figures of a whole test by metric key, and the acknowledged payload under `bytes`
+    metrics : those of the transport
     """
     windows_limits = (SenderLimit.SEND_WINDOW, SenderLimit.RECEIVE_WINDOW)
     by_window = sum(number(sender.get(limit.metric_key)) or 0.0 for limit in windows_limits) / 1e6
-    seconds, enough = limited_s(sender), enough_of(sender)
+    seconds, enough = limited_s(sender, metrics), enough_of(sender, metrics)
     carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))
     windows = [number(sender.get(key)) for key in ("snd_cwnd_bytes", "snd_wnd_bytes")]
     window = min((one for one in windows if one), default=0.0)

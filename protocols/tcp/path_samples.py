@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.log_histogram import LogHistogram
-from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
+from iperfpy.protocols.path_evidence import MOST_BINS, EvidenceLimit, FlightBins, PathEvidence
 from iperfpy.protocols.tcp_info import TcpInfo
 
 WIDTH_US = 50_000
@@ -131,12 +131,13 @@ class PathSamples:
         began_us, first = self._began
         busy_us = info.busy_us - (first.busy_us or 0)
         idle_us = max(0, now_us - began_us - busy_us)
-        limits = {
-            "receive-window": (info.rwnd_limited_us or 0) - (first.rwnd_limited_us or 0),
-            "send-buffer": (info.sndbuf_limited_us or 0) - (first.sndbuf_limited_us or 0),
-            "application" if self.load_waits else "processor": idle_us,
+        limits: dict[str, int] = {
+            EvidenceLimit.RECEIVE_WINDOW: (info.rwnd_limited_us or 0) - (first.rwnd_limited_us or 0),
+            EvidenceLimit.SEND_BUFFER: (info.sndbuf_limited_us or 0) - (first.sndbuf_limited_us or 0),
+            EvidenceLimit.APPLICATION if self.load_waits else EvidenceLimit.PROCESSOR: idle_us,
         }
-        limits["congestion-window"] = max(0, busy_us - limits["receive-window"] - limits["send-buffer"])
+        ends_us = limits[EvidenceLimit.RECEIVE_WINDOW] + limits[EvidenceLimit.SEND_BUFFER]
+        limits[EvidenceLimit.CONGESTION_WINDOW] = max(0, busy_us - ends_us)
         return {key: us for key, us in limits.items() if us > 0}
 
     def _bins(self, headers: int) -> FlightBins | None:
