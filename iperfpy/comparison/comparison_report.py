@@ -12,8 +12,13 @@ from dataclasses import dataclass, field
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.plan import Direction
 
-SERIES = ("end_s", "bits_per_second", "rtt_us")
+SERIES = ("end_s", "bits_per_second", "rtt_us", "loss_percent", "resent_percent")
 """Keys of `MeasuredTest.series`."""
+COLUMNS = ("series", "resent_series", "limit_series")
+"""Fields of `MeasuredTest` that are columns."""
+
+Columns = Mapping[str, tuple[float | None, ...]]
+"""Columns by name, one value for each report interval; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class MeasuredTest:
     loss_percent : datagrams that the path lost
     sent_bytes : bytes of the sender's IP packets
     limit : the most important conclusion about what limited this test
-    series : columns by the keys `SERIES`, one value for each report interval
+    series : by the keys `SERIES`; a document of an earlier version has only the first three
+    resent_series : retransmissions as a share of the data segments by cause, per cent
+    limit_series : shares of the intervals, 0 to 1, by the limit that held the sender
     """
 
     contender: str
@@ -84,7 +91,9 @@ class MeasuredTest:
     loss_percent: float | None = None
     sent_bytes: int = 0
     limit: Finding | None = None
-    series: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    series: Columns = field(default_factory=dict)
+    resent_series: Columns = field(default_factory=dict)
+    limit_series: Columns = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:

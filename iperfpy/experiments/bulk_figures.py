@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from iperfpy.comparison.comparison_report import MeasuredMessages, MeasuredTest
+from iperfpy.comparison.comparison_report import Columns, MeasuredMessages, MeasuredTest
 from iperfpy.experiments import run_figures as figures
 from iperfpy.experiments.compare_schedule import STARTUP_SHARE
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Meaning, Side, Value, number, with_meaning
 from iperfpy.sampling.message_figures import round_trips
+from iperfpy.store import interval_series
 from iperfpy.store.stored_run import Run
 
 REACHED = 0.9
@@ -20,6 +21,9 @@ REACHED = 0.9
 SMOOTHED_ROUND_TRIPS = 2.0
 """Width of the window over which the rate of the start-up is averaged: BBR and slow start send in bursts of a
 round trip."""
+
+PERCENT_DIGITS, SHARE_DIGITS = 3, 4
+"""Digits behind the point in the columns of a test."""
 
 FEWEST_POINTS = 4
 """Interval ends that a steady rate needs. A quotient of fewer would count data that waited behind a loss of
@@ -70,6 +74,8 @@ def measured_test(
         sent_bytes=figures.sent_bytes(run.started, run.sums),
         limit=findings[0] if findings else None,
         series=_series(run, direction),
+        resent_series=_known(interval_series.resent(run, direction, Meaning.RESENT_CAUSE), PERCENT_DIGITS),
+        limit_series=_known(_limits(run, direction), SHARE_DIGITS),
     )
 
 
@@ -176,7 +182,8 @@ def _first_known(run: Run, direction: Direction, meaning: Meaning) -> float | No
 
 
 def _series(run: Run, direction: Direction) -> dict[str, tuple[float | None, ...]]:
-    """The intervals as columns: their ends, the rates that arrived, and the sender's round-trip times."""
+    """The intervals as columns: their ends, the rates that arrived, the sender's round-trip times, the shares
+    that the path lost, and those that were sent again."""
     ends: list[float | None] = []
     rates: list[float | None] = []
     rtts: list[float | None] = []
@@ -186,7 +193,33 @@ def _series(run: Run, direction: Direction) -> dict[str, tuple[float | None, ...
         rates.append(8 * sample[0] / sample[1] if sample is not None and sample[1] > 0 else None)
         rtt = one.figure("rtt_us", direction) if "rtt_us" in run.figures else math.nan
         rtts.append(None if math.isnan(rtt) else rtt)
-    return {"end_s": tuple(ends), "bits_per_second": tuple(rates), "rtt_us": tuple(rtts)}
+    resent = interval_series.resent(run, direction, Meaning.RESENT)
+    shares = {
+        "loss_percent": interval_series.path_loss(run, direction),
+        "resent_percent": next(iter(resent.values()), ()),
+    }
+    return {
+        "end_s": tuple(ends),
+        "bits_per_second": tuple(rates),
+        "rtt_us": tuple(rtts),
+        **_known(shares, PERCENT_DIGITS),
+    }
+
+
+def _limits(run: Run, direction: Direction) -> Columns:
+    """The limits that held the sender at any time."""
+    shares = interval_series.limit_shares(run, direction)
+    return {name: values for name, values in shares.items() if any(values)}
+
+
+def _known(columns: Columns, digits: int) -> Columns:
+    """The columns with any known value, with so many digits behind the point: a document has thousands of
+    values."""
+    return {
+        name: tuple(None if value is None else round(value, digits) for value in values)
+        for name, values in columns.items()
+        if interval_series.any_known(values)
+    }
 
 
 def measured_messages(

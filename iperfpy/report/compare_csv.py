@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from iperfpy.comparison.comparison_report import (
+    COLUMNS,
     ComparisonReport,
     ContenderFacts,
     MeasuredMessages,
@@ -26,7 +27,7 @@ PERCENTILES = ("p5", "p50", "p95", "max")
 COMPARISON = ("time", "host", "port", "seed")
 """Columns that are the same for all tests of a comparison; `time` is the beginning of the comparison."""
 OWN = tuple(
-    item.name for item in fields(MeasuredTest) if item.name not in ("rtt_us", "limit", "series", "error")
+    item.name for item in fields(MeasuredTest) if item.name not in ("rtt_us", "limit", "error", *COLUMNS)
 )
 """Columns with the name of a field of `MeasuredTest`."""
 COUNTS = ("size_bytes", "messages_per_s", "due", "sent", "answered")

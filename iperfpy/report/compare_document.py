@@ -12,6 +12,7 @@ from typing import Any
 
 from iperfpy.comparison.choice import BOTH, Choice, bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import (
+    COLUMNS,
     SERIES,
     ComparisonReport,
     ContenderFacts,
@@ -191,7 +192,7 @@ def _test(one: MeasuredTest) -> Json:
         "rtt_us": dict(one.rtt_us),
         "sent_bytes": one.sent_bytes,
         "limit": finding_object(one.limit) if one.limit is not None else None,
-        "series": {key: list(values) for key, values in one.series.items()},
+        **{name: {key: list(column) for key, column in getattr(one, name).items()} for name in COLUMNS},
     }
 
 
@@ -266,6 +267,8 @@ def _read_messages(one: DocumentPart) -> MeasuredMessages:
 
 def _read_test(one: DocumentPart) -> MeasuredTest:
     rtt, series = one.part("rtt_us"), one.part("series")
+    # Documents of earlier versions have neither causes nor limits over time.
+    causes, limits = (one.part(name) if name in one.values else DocumentPart({}) for name in COLUMNS[1:])
     numbers = {name: one.number_or_none(name) for name in FIGURES}
     return MeasuredTest(
         contender=one.text("contender"),
@@ -280,6 +283,8 @@ def _read_test(one: DocumentPart) -> MeasuredTest:
         sent_bytes=one.whole("sent_bytes"),
         limit=read_finding(one.part("limit")) if one.values.get("limit") is not None else None,
         series={key: _numbers(series, key) for key in SERIES if key in series.values},
+        resent_series={key: _numbers(causes, key) for key in causes.values},
+        limit_series={key: _numbers(limits, key) for key in limits.values},
         **numbers,  # type: ignore[arg-type]  # the names are those of FIGURES
     )
 

@@ -8,7 +8,8 @@ A contender has one colour, dash and mark in the whole page: its place in the us
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from iperfpy.comparison.choice import bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredTest
@@ -41,7 +42,8 @@ from iperfpy.report.pictures.page_model import (
     quartiles,
 )
 from iperfpy.report.pictures.repeat_command import contender_word
-from iperfpy.report.pictures.run_timeline import any_known, rate_scale
+from iperfpy.report.pictures.run_timeline import rate_scale, ribbon_of
+from iperfpy.store.interval_series import any_known
 
 FEWEST_SAMPLES = 5
 RTT = Axis("round-trip time under load", "ms")
@@ -147,24 +149,61 @@ def _timeline(report: ComparisonReport, way: Direction, unit: str, scale: float)
     starts = [0.0]
     for end in ends[:-1]:
         starts.append(max(end or 0.0, starts[-1] + 1e-3))
-    panels = (
-        _panel(
-            report, way, count, "Throughput", unit, lambda one: one.series.get("bits_per_second", ()), scale
-        ),
-        _panel(report, way, count, "Round-trip time", "ms", lambda one: one.series.get("rtt_us", ()), 1e3),
+    panels = [
+        _panel(report, way, count, title, shown, partial(_column, key), size)
+        for title, shown, key, size in (
+            ("Throughput", unit, "bits_per_second", scale),
+            ("Round-trip time", "ms", "rtt_us", 1e3),
+            ("Lost on the path", "%", "loss_percent", 1.0),
+            ("Sent again", "%", "resent_percent", 1.0),
+        )
+    ]
+    # A contender has one colour, so that each cause has a panel of its own.
+    causes = (name for one in tests for name, shares in one.resent_series.items() if any(shares))
+    panels += [
+        _panel(report, way, count, f"Sent again, {cause}", "%", partial(_cause, cause), 1.0)
+        for cause in dict.fromkeys(causes)
+    ]
+    ribbons = (
+        ribbon_of(f"Limit of the sender, {facts.name}", _limits(report.of(facts.name, way), count))
+        for facts in report.contenders
     )
     return Timeline(
         f"{WAYS[way].capitalize()}, over the seconds of a test",
         tuple(starts),
         max(ends[-1] or 0.0, starts[-1] + 1e-3),
         tuple(panel for panel in panels if panel.traces),
-        note="Medians of the tests of each contender; bands from the lower to the upper quartile. The first"
-        f" {report.startup_s:.1f} s are the start-up.",
+        tuple(ribbon for ribbon in ribbons if ribbon is not None),
+        "Medians of the tests of each contender, limits by their mean share; bands from the lower to the"
+        f" upper quartile. The first {report.startup_s:.1f} s are the start-up.",
     )
 
 
 def _ends(one: MeasuredTest) -> tuple[Number, ...]:
     return one.series.get("end_s", ())
+
+
+def _column(key: str, one: MeasuredTest) -> tuple[Number, ...]:
+    return one.series.get(key, ())
+
+
+def _cause(cause: str, one: MeasuredTest) -> tuple[Number, ...]:
+    return one.resent_series.get(cause, ())
+
+
+def _limits(tests: Sequence[MeasuredTest], count: int) -> dict[str, tuple[Number, ...]]:
+    """The mean share of each interval by limit, over the tests that recorded it."""
+    names = dict.fromkeys(name for one in tests for name in one.limit_series)
+    shares: dict[str, list[Number]] = {name: [] for name in names}
+    for at in range(count):
+        by_test = [
+            {name: values[at] for name, values in one.limit_series.items() if at < len(values)}
+            for one in tests
+        ]
+        known = [one for one in by_test if any(value is not None for value in one.values())]
+        for name, column in shares.items():
+            column.append(sum(one.get(name) or 0.0 for one in known) / len(known) if known else None)
+    return {name: tuple(column) for name, column in shares.items()}
 
 
 def _panel(

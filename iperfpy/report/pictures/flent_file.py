@@ -22,15 +22,8 @@ from typing import Any
 
 from iperfpy.plan import Direction
 from iperfpy.report.pictures.page_model import Number
-from iperfpy.report.pictures.run_timeline import (
-    ROUND_TRIP,
-    arrived_rate,
-    first_known,
-    started_of,
-    timeline_of,
-    values_of,
-    ways_of,
-)
+from iperfpy.report.pictures.run_timeline import ROUND_TRIP, started_of, timeline_of, ways_of
+from iperfpy.store.interval_series import arrived_rate, first_known, values_of
 from iperfpy.store.stored_run import Run
 
 VERSION, SUFFIX = 4, ".flent.gz"
@@ -81,10 +74,10 @@ def _series(run: Run) -> dict[str, list[Number]]:
     series: dict[str, list[Number]] = {}
     ways = ways_of(run)
     for way in ways:
-        rates = values_of(run, way, arrived_rate)
+        rates = values_of(run, way.direction, arrived_rate)
         series[RATES[way.direction]] = [None if rate is None else rate / 1e6 for rate in rates]
     delays = (
-        values_of(run, ways[0], first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP))
+        values_of(run, ways[0].direction, first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP))
         if ROUND_TRIP in run.figures
         else ()
     )

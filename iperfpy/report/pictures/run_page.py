@@ -35,14 +35,12 @@ from iperfpy.report.pictures.repeat_command import repeat_command
 from iperfpy.report.pictures.run_timeline import (
     ROUND_TRIP,
     DrawnWay,
-    arrived_rate,
-    first_known,
     rate_scale,
     started_of,
     timeline_of,
-    values_of,
     ways_of,
 )
+from iperfpy.store.interval_series import arrived_rate, first_known, values_of
 from iperfpy.store.stored_run import End, Run
 
 FEWEST_POINTS, MOST_BOXES, MOST_STREAMS = 5, 16, 16
@@ -156,8 +154,8 @@ def _scatter(run: Run, ways: Sequence[DrawnWay]) -> Scatter | None:
         way: [
             (delay / 1e3, bits)
             for delay, bits in zip(
-                values_of(run, way, first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP)),
-                values_of(run, way, arrived_rate),
+                values_of(run, way.direction, first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP)),
+                values_of(run, way.direction, arrived_rate),
                 strict=True,
             )
             if delay is not None and bits is not None
@@ -191,7 +189,7 @@ def _distribution(run: Run, ways: Sequence[DrawnWay]) -> Distribution | None:
     if not curves and ROUND_TRIP in run.figures:
         note = "Means of the intervals."
         for way in ways:
-            means = values_of(run, way, first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP))
+            means = values_of(run, way.direction, first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP))
             known = [value / 1e3 for value in means if value is not None]
             if len(known) >= FEWEST_POINTS:
                 curves.append(quantile_curve(way.name(), way.slot, known))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from iperfpy.comparison.comparison_report import MeasuredMessages, MeasuredTest
+from iperfpy.comparison.comparison_report import SERIES, MeasuredMessages, MeasuredTest
 from iperfpy.experiments.bulk_figures import measured_messages, measured_test
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Value
@@ -144,6 +144,21 @@ def test_shares_of_a_plug_in_are_found_by_their_meanings() -> None:
     test = measured_test(meaningful_run(), "one", Direction.FORWARD, 1, started_s=0.0, steady_from_s=0.5)
     shares = (test.resent_percent, test.in_vain_percent, test.loss_percent)
     assert shares == pytest.approx((5.0, 100.0, 4.0))
+
+
+def test_a_test_keeps_loss_retransmissions_and_limits_over_time() -> None:
+    test = measured_test(meaningful_run(), "one", Direction.FORWARD, 1, started_s=0.0, steady_from_s=0.5)
+    count = len(test.series["end_s"])
+    columns = {**test.series, **test.resent_series, **test.limit_series}
+    assert set(test.series) == set(SERIES)
+    assert {len(values) for values in columns.values()} == {count} == {3}
+    # The counters of the whole test, which that of an interval cannot exceed, have as many as one interval.
+    assert test.series["loss_percent"] == (4.0, 0.0, 0.0)
+    assert test.series["resent_percent"] == test.resent_series["request"] == (5.0,) * 3
+    assert test.limit_series == {"credit": (0.2,) * 3, "send window": (0.7,) * 3, "disk": (0.1,) * 3}
+    # A transport without such figures has no such columns.
+    assert set(steady([20.0] * 30, {}, "udp").series) >= {"end_s", "bits_per_second", "rtt_us"}
+    assert "resent_percent" not in steady([20.0] * 30, {}, "udp").series
 
 
 def test_round_trips_are_those_after_the_start() -> None:

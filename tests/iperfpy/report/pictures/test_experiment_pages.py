@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from iperfpy.errors import DocumentError
 from iperfpy.experiments.contender import contenders_of
 from iperfpy.plan import Direction
 from iperfpy.report.compare_document import document as compare_document
+from iperfpy.report.compare_document import read as read_comparison
 from iperfpy.report.diagnosis_document import document as diagnosis_document
 from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
@@ -56,6 +58,11 @@ def measured(chance: random.Random, name: str, way: Direction, number: int) -> M
     rate = {"tcp bbr": 18e6, "kcp": 8e6, "kcp-bbr": 17e6}.get(name, 15e6) * (1 + chance.gauss(0, 0.01))
     ends = tuple(round(0.1 * (at + 1), 3) for at in range(44))
     rtts = tuple(80_000 + 1_000 * chance.expovariate(0.2) for _ in ends)
+    lost = tuple(round(chance.expovariate(0.5), 3) for _ in ends)
+    shares = {"loss_percent": lost, "resent_percent": lost} if "kcp" in name else {}
+    causes = {"fast": lost, "early": tuple(0.0 for _ in ends)} if "kcp" in name else {}
+    paced = tuple(round(chance.random(), 4) for _ in ends)
+    limits = {"pacing": paced, "congestion window": tuple(1 - share for share in paced)}
     limit = Finding(way, Cause.LINE, Confidence.LIKELY, "the path: 18.9 Mbit/s", "it was held", "nothing")
     return MeasuredTest(
         name,
@@ -74,7 +81,9 @@ def measured(chance: random.Random, name: str, way: Direction, number: int) -> M
         resent_percent=1.0,
         sent_bytes=12_000_000,
         limit=limit,
-        series={"end_s": ends, "bits_per_second": tuple(rate for _ in ends), "rtt_us": rtts},
+        series={"end_s": ends, "bits_per_second": tuple(rate for _ in ends), "rtt_us": rtts, **shares},
+        resent_series=causes,
+        limit_series=limits,
     )
 
 
@@ -127,6 +136,49 @@ def test_a_comparison_has_its_pictures_in_each_direction() -> None:
         ("up: tcp bbr, steady", "Mbit/s"),
         ("down: tcp bbr, steady", "Mbit/s"),
     ]
+
+
+def upward(report: ComparisonReport) -> Timeline:
+    return next(block for block in page_of_comparison(report).blocks if isinstance(block, Timeline))
+
+
+def test_a_comparison_shows_loss_retransmissions_by_cause_and_limits_over_the_same_time() -> None:
+    up = upward(comparison())
+    drawn = {panel.title: [trace.name for trace in panel.traces] for panel in up.panels}
+    assert list(drawn) == [
+        *("Throughput", "Round-trip time", "Lost on the path", "Sent again", "Sent again, fast"),
+    ]
+    # tcp has no count of losses; a cause that never occurred has no panel.
+    assert drawn["Lost on the path"] == drawn["Sent again, fast"] == ["kcp", "kcp-bbr"]
+    names = [one.name for one in CONTENDERS]
+    assert [ribbon.title for ribbon in up.ribbons] == [f"Limit of the sender, {name}" for name in names]
+    for ribbon in up.ribbons:
+        assert [lane.name for lane in ribbon.limits] == ["pacing", "congestion window"]
+        for shares in zip(*(lane.shares for lane in ribbon.limits), strict=True):
+            assert sum(shares) == pytest.approx(1)
+
+
+def test_a_limit_that_a_test_did_not_have_counts_as_none_of_its_time() -> None:
+    tests = tuple(
+        replace(one, limit_series={"pacing": (1.0,) * 44} if one.round % 2 else {"processor": (1.0,) * 40})
+        for one in comparison().tests
+        if one.round <= 2
+    )
+    lanes = {lane.name: lane.shares for lane in upward(comparison(tests=tests)).ribbons[0].limits}
+    assert lanes["pacing"] == (0.5,) * 40 + (1.0,) * 4
+    assert lanes["processor"] == (0.5,) * 40 + (0.0,) * 4
+
+
+def test_a_comparison_of_an_earlier_version_has_the_panels_that_it_can() -> None:
+    stored = compare_document(comparison())
+    for one in stored["tests"]:
+        for key in ("resent_series", "limit_series"):
+            del one[key]
+        for key in ("loss_percent", "resent_percent"):
+            one["series"].pop(key, None)
+    up = upward(read_comparison(stored))
+    assert [panel.title for panel in up.panels] == ["Throughput", "Round-trip time"]
+    assert up.ribbons == ()
 
 
 def test_a_contender_looks_the_same_in_every_picture() -> None:

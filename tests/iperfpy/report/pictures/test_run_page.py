@@ -33,7 +33,8 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.report.pictures.repeat_command import repeat_command
 from iperfpy.report.pictures.run_page import page_of
-from iperfpy.report.pictures.run_timeline import held_us, timeline_of
+from iperfpy.report.pictures.run_timeline import timeline_of
+from iperfpy.store.interval_series import held_us
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.meaningful import meaningful_run
 from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run, scene_run
