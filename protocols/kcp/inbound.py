@@ -189,11 +189,13 @@ def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int, nxt: int, *,
     """
     records, foreign = read_batch(batch, conv, next_sn, una)
     decoded = len(records)
-    if any(arrived.una > nxt for arrived in records):
-        # The record of many segments has the furthest una of them: the segments are told apart again, and
-        # those with an una never sent are not our peer's, or garbled, so that nothing in them can be trusted.
-        records = decode_each(batch, conv, next_sn, una)
-        decoded += len(records)
+    for arrived in records:  # a loop, not `any`: this is asked of every batch
+        if arrived.una > nxt:
+            # The record of many segments has the furthest una of them: the segments are told apart again, and
+            # those with an una never sent are not our peer's, or garbled: nothing in them can be trusted.
+            records = decode_each(batch, conv, next_sn, una)
+            decoded += len(records)
+            break
     possible = [
         arrived
         for arrived in records
