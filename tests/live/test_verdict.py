@@ -10,7 +10,8 @@ import pytest
 from iperfpy.control import parameters
 from iperfpy.control.session import Session
 from iperfpy.plan import Direction
-from iperfpy.protocols.registry import transports
+from iperfpy.protocols.registry import transport, transports
+from iperfpy.protocols.window_size import enough_of
 from iperfpy.records import RunEnded
 from tests.iperfpy.support import measure, plan_for, serving
 
@@ -94,6 +95,9 @@ async def test_windows_flags_and_processor_time_are_those_of_the_sending_end() -
     run, there = client.evidence[0], server.evidence[0]
     assert run.window_flags == ("--kcp-sndwnd", "--kcp-rcvwnd")
     assert run.windows == (2_048, 2_048)
+    # Both ends have the figures of the sender, from which it follows.
+    assert run.enough_segments == enough_of(run.sender, transport("kcp").metrics)
+    assert run.enough_segments is not None
     assert run.same_host
     assert run.over_udp
     assert not run.controlled  # stock KCP has fixed windows
