@@ -40,7 +40,10 @@ def report_early(error: Exception, words: Sequence[str], parsed: ParsedOptions, 
 def _has_row(parsed: ParsedOptions) -> bool:
     """True if the options are those of a client with a place for its CSV."""
     values = parsed.values
-    if values.get("server") or values.get("listen") or not (values.get("client") or values.get("address")):
+    address = values.get("address") or ""
+    if address.startswith("-"):
+        address = ""  # an unknown option in its place
+    if values.get("server") or values.get("listen") or not (values.get("client") or address):
         return False
     try:
         check_options(parsed.command.params, values)

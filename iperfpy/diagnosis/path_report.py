@@ -17,7 +17,7 @@ from iperfpy.diagnosis.direction import DirectionDiagnosis
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import number
+from iperfpy.protocols.metrics import CONGESTION_KEY, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,5 +138,5 @@ def compared(evidence: DirectionEvidence) -> Comparison | None:
 
 def _named(tests: Sequence[RunEvidence]) -> str:
     """The transport, and the congestion control of its sender if the name does not say it."""
-    name, control = tests[-1].transport, tests[-1].sender.get("congestion")
+    name, control = tests[-1].transport, tests[-1].sender.get(CONGESTION_KEY)
     return f"{name} {control}" if control and str(control) not in name else name

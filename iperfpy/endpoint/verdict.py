@@ -10,7 +10,7 @@ from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.protocols.addresses import plain_host
-from iperfpy.protocols.metrics import Side, Value
+from iperfpy.protocols.metrics import CONGESTION_KEY, Side, Value
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence, merged
 from iperfpy.protocols.settings import setting_fields
 from iperfpy.protocols.window_size import enough_of
@@ -90,7 +90,7 @@ def _direction(
         transport=transport.name,
         reliable=transport.reliable,
         # A transport that repeats losses and names no congestion control has one, as far as is known.
-        controlled=transport.reliable and figures.get("congestion") != "none",
+        controlled=transport.reliable and figures.get(CONGESTION_KEY) != "none",
         streams=len(rows),
         seconds=measured.seconds,
         bits_per_second=measured.bits_per_second,

@@ -87,6 +87,8 @@ def test_the_peer_of_another_author_has_the_row_as_well(here: Path) -> None:
     (row,) = rows_of(here / "e.csv")
     assert (row["type"], row["host"], row["port"]) == ("error", "127.0.0.1", "5400")
     assert "key" in row["error"]
+    assert main(["kcp-peer", "127.0.0.1:5400", "--nosuch", "--csv", "e.csv"]) == 1
+    assert rows_of(here / "e.csv")[1]["port"] == "5400"
 
 
 def test_the_host_of_an_ipv6_peer_has_no_brackets(here: Path) -> None:
@@ -106,6 +108,7 @@ def test_rows_on_standard_output_have_it_too(capsys: pytest.CaptureFixture[str])
     ("words", "warnings"),
     [
         ("--no-such-flag --csv e.csv", 0),
+        ("kcp-peer --no-such-flag --csv e.csv", 0),
         ("-s -O 700 --csv e.csv", 0),
         ("-c 127.0.0.1 -O 700 --csv src --csv-overwrite --html src", 0),
         ("-c 127.0.0.1 -O 700 --csv-overwrite", 0),
