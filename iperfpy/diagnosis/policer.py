@@ -3,7 +3,7 @@
 A policer drops a packet if and only if its bucket is empty, and nothing waits for it. So the record shows one
 if a bucket predicts the losses, if the bucket is deeper than a short queue, and if packets beside the lost
 ones waited for much less than they would in a queue of that depth. The idea, the numbers of losses and
-passes, and the part of inflated delays are those of Flach et al., "An Internet-Wide Analysis of Traffic
+passes, and the delays at losses are those of Flach et al., "An Internet-Wide Analysis of Traffic
 Policing", SIGCOMM 2016. Their detector takes the rate between the first and the last loss for that of the
 bucket; here both parameters are fitted (token_bucket.py), so that it also works for a sender that is slower
 for most of the time, or much faster all the time.
@@ -35,6 +35,9 @@ _FEWEST_PACKETS = 8
 chance does: of the best fits to random losses, none held more than seven."""
 _WAITS_LESS = 0.4
 """A bucket: packets waited less than this share of the time that a queue of its depth takes."""
+_RISE_US, _RISE_RTTS, _AT_THE_TOP = 5e3, 0.2, 0.9
+"""A queue: packets beside lost ones waited longer than in a short queue, and longer than this share of those
+far from losses. A rate that varies, or falls, loses as a bucket does that is much deeper than its queue."""
 
 
 class Code(enum.StrEnum):
@@ -106,7 +109,7 @@ def detect(flight: FlightBins, min_rtt_us: float | None = None, *, sampled: bool
         return PolicerTest(Code.FEW_LOSSES, losses, passes)
     first_us = float((bin_times(flight) - bin_times(flight)[0])[lost > 0][0])
     return PolicerTest(
-        _code(flight, blur_us, bucket),
+        _code(flight, blur_us, bucket, min_rtt_us),
         losses,
         passes,
         bucket.rate_bits_per_s,
@@ -117,7 +120,7 @@ def detect(flight: FlightBins, min_rtt_us: float | None = None, *, sampled: bool
     )
 
 
-def _code(flight: FlightBins, blur_us: float, bucket: BucketFit) -> Code:
+def _code(flight: FlightBins, blur_us: float, bucket: BucketFit, min_rtt_us: float | None) -> Code:
     """Apply the checks to the best bucket; return the first that fails, or `POLICED`."""
     if bucket.error > _AS_CHANCE and bucket.unexplained > _UNEXPLAINED:
         return Code.RANDOM
@@ -126,7 +129,9 @@ def _code(flight: FlightBins, blur_us: float, bucket: BucketFit) -> Code:
     if wait_us < _SHORTEST_US or bucket.depth_bytes < _FEWEST_PACKETS * packet:
         return Code.SHALLOW
     rise_us = token_bucket.rise_at_losses_us(flight)
-    if rise_us > _WAITS_LESS * wait_us:
+    base_us = min_rtt_us or float(np.nanmin(flight.delay_us))
+    rises = rise_us > max(_RISE_US, _RISE_RTTS * base_us)
+    if rise_us > _WAITS_LESS * wait_us or (rises and token_bucket.rank_at_losses(flight) > _AT_THE_TOP):
         return Code.INFLATED
     if rise_us > 0 and token_bucket.queue_explains_as_well(flight, blur_us, bucket, rise_us):
         return Code.QUEUE

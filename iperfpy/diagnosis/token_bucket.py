@@ -36,6 +36,8 @@ _BLURS = 2.0
 """Length of a stretch, at least, in times by which the record may misplace a loss."""
 _NEAR = 1.5
 """Squared differences over the least ones up to which a bucket explains the losses about as well."""
+_FAR = 0.25
+"""Share of the packets that count as far from losses."""
 _MOST_BINS = 1_024
 """Bins that are simulated at most; neighbours are merged."""
 
@@ -138,12 +140,40 @@ def queue_explains_as_well(flight: FlightBins, blur_us: float, bucket: BucketFit
     return least <= _NEAR * bucket.error * record.chance + record.chance / len(record.starts)
 
 
+def delays_at_losses(flight: FlightBins) -> Floats:
+    """(n,) delay of the packets beside the lost ones, or beside a bin without any. The record must have
+    delays."""
+    known = ~np.isnan(flight.delay_us)
+    times = bin_times(flight)
+    return np.asarray(np.interp(times, times[known], flight.delay_us[known]))
+
+
+def rank_at_losses(flight: FlightBins) -> float:
+    """Mean share of the packets far from any loss that waited less than those beside losses: a half if losses
+    do not depend on the delay, 1 if they come at longer delays only. The record must have delays, and losses.
+
+    Far are the quarter of the packets that are the farthest. Between the losses of a full queue, it is full.
+    """
+    delays, lost, times = delays_at_losses(flight), lost_packets(flight), bin_times(flight)
+    at_losses = np.concatenate(([-np.inf], times[lost > 0], [np.inf]))
+    after = at_losses.searchsorted(times)
+    distance = np.minimum(at_losses[after] - times, times - at_losses[after - 1])
+    farthest = (-distance).argsort(kind="stable")
+    packets = np.asarray(flight.arrived_packets, np.float64)
+    count = packets[farthest].cumsum().searchsorted(_FAR * packets.sum()) + 1
+    far = farthest[:count]
+    order = far[delays[far].argsort()]
+    total = np.concatenate(([0.0], packets[order].cumsum()))
+    # Of equal delays, one half counts as less.
+    less, up_to = (total[delays[order].searchsorted(delays, side)] for side in ("left", "right"))
+    return float((lost * (less + up_to)).sum() / (2 * lost.sum() * total[-1]))
+
+
 def rise_at_losses_us(flight: FlightBins, share: float = 0.75) -> float:
     """Delay of the packets beside lost ones above the least of all delays: the `share` quantile over the
     losses. The record must have delays, and losses."""
     known = ~np.isnan(flight.delay_us)
-    times, lost = bin_times(flight), lost_packets(flight)
-    delays = np.interp(times, times[known], flight.delay_us[known])
+    delays, lost = delays_at_losses(flight), lost_packets(flight)
     order = delays.argsort()
     total = lost[order].cumsum()
     at = int(np.searchsorted(total, share * total[-1]))

@@ -68,6 +68,22 @@ def test_a_queue_of_any_depth_is_no_policer() -> None:
         assert not policer.detect(stream(Path(rate=4e6, queue=queue, rtt_us=40e3), 5e6)).policed
 
 
+@pytest.mark.parametrize("seconds", [2, 4])
+@pytest.mark.parametrize("later", [0.7, 0.9])
+def test_a_rate_that_falls_is_no_policer(seconds: int, later: float) -> None:
+    """Its losses are those of a bucket much deeper than the queue, but they come at the longest delays."""
+    path = Path(rate=2.5e6, queue=46_000, rtt_us=33e3, walk=(1.2,) * (10 * seconds) + (later,) * 60)
+    test = policer.detect(stream(path, 2.6e6))
+    assert test.explained > 0.95
+    assert test.code is Code.INFLATED
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_jitter_hides_no_policer(seed: int) -> None:
+    path = Path(rate=50e6, police=4e6, bucket=300_000, queue=100_000, rtt_us=30e3, jitter_us=30e3)
+    assert policer.detect(stream(path, 5e6, seed=seed)).policed
+
+
 def test_a_deep_bucket_is_measured_if_losses_follow_its_burst() -> None:
     deep = Path(rate=90e6, police=20e6, bucket=2_500_000, queue=500_000, rtt_us=40e3)
     test = policer.detect(stream(deep, 40e6, seconds=4.0))
