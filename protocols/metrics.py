@@ -59,6 +59,7 @@ class Meaning(enum.Enum):
     SENDER_BUSY = "sender busy"  # time with data to send; the part that no SENDER_LIMIT has is the path's
     WINDOW = "window"  # bytes that a sender may have, or has, in flight; `label` names them
     FULL_DATAGRAM = "full datagram"  # UDP payload of a full datagram
+    FIRST_DATAGRAM = "first datagram"  # the same before the path was asked, as the announced sizes suggest it
     FULL_PAYLOAD = "full payload"  # the test's payload in a full datagram
 
 

@@ -18,7 +18,6 @@ from iperfpy.diagnosis import advice
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.stretches import settled_rate
-from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import HELD_UP, EvidenceLimit, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
 
@@ -346,12 +345,12 @@ def lost_datagrams(run: RunEvidence) -> int:
         return 0
     flights = [path.flight for path in run.path if path.flight is not None]
     recorded = sum(int((flight.sent_packets - flight.arrived_packets).sum()) for flight in flights)
-    return max(recorded, int(number(run.receiver.get("lost_datagrams")) or 0))
+    return max(recorded, int(run.figures.lost or 0))
 
 
 def _sent_datagrams(run: RunEvidence) -> int:
     recorded = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
-    return max(recorded, int(number(run.sender.get("datagrams_sent")) or 0)) if recorded else 0
+    return max(recorded, int(run.figures.sent or 0)) if recorded else 0
 
 
 def largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:

@@ -10,8 +10,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Value, number
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.metrics import Kind, Meaning, Value, number, with_meaning
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
+from iperfpy.protocols.window_size import enough_of
+
+
+@dataclass(frozen=True, slots=True)
+class EndFigures:
+    """Figures of a whole test for conclusions, whatever the keys of the transport are. None: not known.
+
+    Parameters
+    ----------
+    resent : retransmissions
+    in_vain : those of data that had arrived, as the sender learned
+    repeated : arrivals of data that had arrived before, by the receiver's count
+    sent, lost : datagrams of a transport that may lose data, by `Transport.delivery`
+    first_datagram, full_datagram : UDP payload of a full datagram, as announced and as the path carries it
+    enough_segments : segments that fill the path (`window_size`)
+    """
+
+    resent: float | None = None
+    in_vain: float | None = None
+    repeated: float | None = None
+    sent: float | None = None
+    lost: float | None = None
+    first_datagram: float | None = None
+    full_datagram: float | None = None
+    enough_segments: int | None = None
+
+    @classmethod
+    def of(
+        cls, transport: Transport, sender: Mapping[str, Value], receiver: Mapping[str, Value]
+    ) -> EndFigures:
+        """The figures of two ends, each by metric key, and the payload under `bytes`."""
+        metrics, delivery = transport.metrics, transport.delivery
+
+        def operand(values: Mapping[str, Value], meaning: Meaning, kind: Kind) -> float | None:
+            """The counter that a share with this meaning divides."""
+            found = (one for one in with_meaning(metrics, meaning) if one.kind is kind)
+            return next((number(values.get(one.numerator)) for one in found), None)
+
+        def size(meaning: Meaning) -> float | None:
+            return next((number(sender.get(one.key)) for one in with_meaning(metrics, meaning)), None)
+
+        return cls(
+            resent=operand(sender, Meaning.RESENT, Kind.RATIO),
+            in_vain=operand(sender, Meaning.RESENT_IN_VAIN, Kind.RATIO),
+            repeated=operand(receiver, Meaning.RESENT_IN_VAIN, Kind.ACROSS),
+            sent=number(sender.get(delivery.sent)) if delivery else None,
+            lost=number(receiver.get(delivery.missing)) if delivery else None,
+            first_datagram=size(Meaning.FIRST_DATAGRAM),
+            full_datagram=size(Meaning.FULL_DATAGRAM),
+            enough_segments=enough_of(sender, metrics),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +88,7 @@ class RunEvidence:
     kernel_drops : datagrams that the receiver's kernel dropped, None: not known
     same_host : True if both ends have the same address: no network is between them
     quiet_s : time at the end of the test in which no payload moved
-    enough_segments : segments that fill the path by the sender's figures (`window_size`); None: not known
+    figures : figures of both ends by their meaning
     """
 
     transport: str
@@ -59,18 +111,17 @@ class RunEvidence:
     kernel_drops: int | None = None
     same_host: bool = False
     quiet_s: float = 0.0
-    enough_segments: int | None = None
+    figures: EndFigures = EndFigures()
 
     @property
     def resent_in_vain(self) -> float | None:
-        """Retransmissions of segments that had arrived; None: not known.
+        """Retransmissions of data that had arrived; None: not known.
 
         A receiver of stock KCP does not acknowledge every copy, so its sender learns of a part of them: the
         receiver's count of segments that arrived again is the better one. Elsewhere each arrival is
         acknowledged, and the receiver's count would have the copies that the path made, too.
         """
-        found = number(self.sender.get("spurious"))
-        repeated, resent = number(self.receiver.get("duplicates")), number(self.sender.get("retransmits"))
+        found, repeated, resent = self.figures.in_vain, self.figures.repeated, self.figures.resent
         if self.controlled or found is None or repeated is None or resent is None:
             return found
         return max(found, min(repeated, resent))

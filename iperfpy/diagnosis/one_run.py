@@ -28,7 +28,6 @@ from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
 from iperfpy.diagnosis.policer import PolicerTest
 from iperfpy.diagnosis.stretches import settled_rate
-from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import EvidenceLimit, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
 
@@ -171,14 +170,14 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
         f"round-trip times rise from {format_milliseconds(path.min_rtt_us)}"
         f" to {format_milliseconds(path.rtt_us['p95'])}",
         *advice.for_queue(
-            rate, path.min_rtt_us, managed=False, adapts=_adapts(run), enough=run.enough_segments
+            rate, path.min_rtt_us, managed=False, adapts=_adapts(run), enough=run.figures.enough_segments
         ),
         evidence={"queue_bytes": round(size), "delay_us": round(rise), "rate_bits_per_s": round(rate)},
     )
 
 
 def _spurious(run: RunEvidence) -> Finding | None:
-    resent, needless = number(run.sender.get("retransmits")), run.resent_in_vain
+    resent, needless = run.figures.resent, run.resent_in_vain
     if not resent or needless is None or resent < _FEWEST_RESENT or needless <= _SPURIOUS * resent:
         return None
     share = needless / resent
@@ -288,7 +287,7 @@ def _rate_varies(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
 
 
 def _mtu(run: RunEvidence) -> Finding | None:
-    now, first = (number(run.sender.get(key)) for key in ("mtu_bytes", "mtu_start_bytes"))
+    now, first = run.figures.full_datagram, run.figures.first_datagram
     if not run.over_udp or not now or not first or now >= first:
         return None
     return Finding(

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from iperfpy.diagnosis.evidence import RunEvidence
+from iperfpy.diagnosis.evidence import EndFigures, RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.metrics import CONGESTION_KEY, Side, Value
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence, merged
 from iperfpy.protocols.settings import setting_fields
-from iperfpy.protocols.window_size import enough_of
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import by_direction, total
 
@@ -85,19 +84,20 @@ def _direction(
         return None
     records = tuple(paths[row.stream] for row in rows if row.stream in paths)
     drops = [path.extra["kernel_drops"] for path in records if "kernel_drops" in path.extra]
-    figures, (flags, windows) = _figures(sender), _windows(test)
+    sent, received = _figures(sender), _figures(receiver)
+    flags, windows = _windows(test)
     return RunEvidence(
         transport=transport.name,
         reliable=transport.reliable,
         # A transport that repeats losses and names no congestion control has one, as far as is known.
-        controlled=transport.reliable and figures.get(CONGESTION_KEY) != "none",
+        controlled=transport.reliable and sent.get(CONGESTION_KEY) != "none",
         streams=len(rows),
         seconds=measured.seconds,
         bits_per_second=measured.bits_per_second,
         direction=whole.direction,
         target_bits_per_second=float(plan.rate_bps),
-        sender=figures,
-        receiver=_figures(receiver),
+        sender=sent,
+        receiver=received,
         path=records,
         cpu_percent=_cpu(whole.local.side, cpu_percent),
         idle_rtt_us=idle_rtt_us,
@@ -107,7 +107,7 @@ def _direction(
         windows=windows,
         same_host=_same_host(test),
         kernel_drops=int(sum(drops)) if drops else None,
-        enough_segments=enough_of(figures, transport.metrics),
+        figures=EndFigures.of(transport, sent, received),
     )
 
 

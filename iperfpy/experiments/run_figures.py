@@ -354,8 +354,9 @@ def _sizes(run: Run, row: Row) -> _Sizes | None:
     sender = row.of(Side.SENDER)
     if run.started is None or sender is None or not sender.bytes:
         return None
-    packets = Packets.of(run.started, sender.values)
-    began, now = number(sender.values.get("mtu_start_bytes")), number(sender.values.get("mtu_bytes"))
+    transport, packets = run.started.transport, Packets.of(run.started, sender.values)
+    began = _figure(transport, Meaning.FIRST_DATAGRAM, sender.values)
+    now = _figure(transport, Meaning.FULL_DATAGRAM, sender.values)
     if began is not None and now is not None:
         headers = UDP_HEADER_BYTES + packets.ip_bytes
         return _Sizes(row.direction, int(began) + headers, int(now) + headers, searched=True)

@@ -24,8 +24,9 @@ from iperfpy.store.finding_object import finding_object, read_finding
 from iperfpy.store.run_index import DIAGNOSE, About, path_signature
 
 V = TypeVar("V")
-LEFT_OUT = ("flight", "enough_segments")
-"""Fields of the evidence that are for conclusions only: the bins are thousands of numbers."""
+LEFT_OUT = ("flight", "figures")
+"""Fields of the evidence that are for conclusions only: thousands of bins, and figures that `sender` and
+`receiver` have by their keys."""
 
 
 def document(report: PathReport) -> Json:

@@ -128,6 +128,7 @@ METRICS = (
         _BYTES,
         _GAUGE,
         whole=True,
+        meaning=Meaning.FIRST_DATAGRAM,
     ),
     Metric(
         "mtu_bytes",

@@ -167,7 +167,9 @@ _UNIT_OF = {
         (Meaning.PATH_LOSS, Meaning.RESENT, Meaning.RESENT_CAUSE, Meaning.RESENT_IN_VAIN), Unit.PERCENT
     ),
     **dict.fromkeys((Meaning.SENDER_LIMIT, Meaning.SENDER_BUSY), Unit.MICROSECONDS),
-    **dict.fromkeys((Meaning.WINDOW, Meaning.FULL_DATAGRAM, Meaning.FULL_PAYLOAD), Unit.BYTES),
+    **dict.fromkeys(
+        (Meaning.WINDOW, Meaning.FULL_DATAGRAM, Meaning.FIRST_DATAGRAM, Meaning.FULL_PAYLOAD), Unit.BYTES
+    ),
 }
 _LABELS = {True: "a label, which nothing shows", False: "no label"}
 

@@ -9,9 +9,9 @@ import pytest
 
 from iperfpy.control import parameters
 from iperfpy.control.session import Session
+from iperfpy.diagnosis.evidence import EndFigures
 from iperfpy.plan import Direction
 from iperfpy.protocols.registry import transport, transports
-from iperfpy.protocols.window_size import enough_of
 from iperfpy.records import RunEnded
 from tests.iperfpy.support import measure, plan_for, serving
 
@@ -96,8 +96,8 @@ async def test_windows_flags_and_processor_time_are_those_of_the_sending_end() -
     assert run.window_flags == ("--kcp-sndwnd", "--kcp-rcvwnd")
     assert run.windows == (2_048, 2_048)
     # Both ends have the figures of the sender, from which it follows.
-    assert run.enough_segments == enough_of(run.sender, transport("kcp").metrics)
-    assert run.enough_segments is not None
+    assert run.figures == EndFigures.of(transport("kcp"), run.sender, run.receiver)
+    assert run.figures.enough_segments is not None
     assert run.same_host
     assert run.over_udp
     assert not run.controlled  # stock KCP has fixed windows

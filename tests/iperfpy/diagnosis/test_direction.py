@@ -11,7 +11,7 @@ import pytest
 from iperfpy.diagnosis import direction as conclusions
 from iperfpy.diagnosis import overload, path_model
 from iperfpy.diagnosis.end_limits import end_limits
-from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
+from iperfpy.diagnosis.evidence import DirectionEvidence, EndFigures, IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.diagnosis.ladder import SHARES
 from iperfpy.plan import Direction
@@ -362,10 +362,10 @@ def test_copies_that_were_sent_in_vain_make_no_window_the_limit() -> None:
     arriving = leaving - np.arange(len(leaving)) % 2  # every second one is a copy in vain
     delays = np.linspace(300e3, 800e3, len(leaving))
     flight = FlightBins(0, 1_000, 1_428 * leaving, 1_428 * arriving, leaving, arriving, delays)
-    resent = {"retransmits": 2_000, "spurious": 2_000}
-    held = held_by_window(flight, 700e3, seconds=4.0, bits_per_second=18e6, sender=resent)
+    resent = EndFigures(resent=2_000, in_vain=2_000)
+    held = held_by_window(flight, 700e3, seconds=4.0, bits_per_second=18e6, figures=resent)
     assert not names_send_window(held)
-    assert names_send_window(replace(held, sender={**resent, "spurious": 0}, windows=(300, 4_096)))
+    assert names_send_window(replace(held, figures=replace(resent, in_vain=0), windows=(300, 4_096)))
 
 
 def test_a_window_that_leaves_at_once_is_no_rate() -> None:

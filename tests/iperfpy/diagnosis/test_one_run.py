@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from iperfpy.diagnosis import advice, one_run
+from iperfpy.diagnosis.evidence import EndFigures
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from tests.iperfpy.diagnosis.synthetic import Path, limited, run, stream
@@ -98,11 +99,12 @@ def test_an_end_that_did_not_run_is_named_and_explains_the_rest(end: str) -> Non
     path = replace(
         limited(receive_window=0.6), flight=LINE, rtt_us=rtts, extra={f"{end}_held_up_us": 6_000_000}
     )
-    vain = {"retransmits": 100, "spurious": 71}
-    findings = one_run.conclude(run(path=(path,), sender=vain))
+    vain = EndFigures(resent=100, in_vain=71)
+    findings = one_run.conclude(run(path=(path,), figures=vain))
     assert [finding.cause for finding in findings] == [Cause.PROCESSOR]
     assert f"the {end}'s program, which did not run for 60.0 %" in findings[0].sentence
-    assert [one.cause for one in one_run.sender_findings(run(path=(path,), sender=vain))] == [Cause.PROCESSOR]
+    (named,) = one_run.sender_findings(run(path=(path,), figures=vain))
+    assert named.cause is Cause.PROCESSOR
 
 
 def test_a_window_that_the_receivers_program_keeps_closed_is_not_too_small() -> None:
@@ -171,11 +173,11 @@ def test_datagrams_that_all_arrive_show_the_limit_of_the_machine_that_sends() ->
     assert lost[0].cause is not Cause.PROCESSOR
     # Datagrams after the last arrival are in no record of the path.
     dead = one_run.conclude(
-        run(**udp, bits_per_second=5e6, target_bits_per_second=8e6, receiver={"lost_datagrams": 900})
+        run(**udp, bits_per_second=5e6, target_bits_per_second=8e6, figures=EndFigures(lost=900))
     )
     assert Cause.PROCESSOR not in {finding.cause for finding in dead}
     few = one_run.conclude(
-        run(**udp, bits_per_second=8e6, target_bits_per_second=8e6, receiver={"lost_datagrams": 3})
+        run(**udp, bits_per_second=8e6, target_bits_per_second=8e6, figures=EndFigures(lost=3))
     )
     assert re.search(r"\(3 of [0-9,]+ datagrams were lost\)", one_run.limit_line(few))
 
@@ -287,10 +289,10 @@ def test_a_filled_queue_is_named_with_its_delay() -> None:
 
 
 def test_retransmissions_in_vain_are_the_timers() -> None:
-    vain = {"retransmits": 100, "spurious": 71}
-    assert one_run.conclude(run(sender=vain))[0].cause is Cause.SPURIOUS
-    needed = {"retransmits": 100, "spurious": 20}
-    assert one_run.conclude(run(sender=needed))[0].cause is not Cause.SPURIOUS
+    vain = EndFigures(resent=100, in_vain=71)
+    assert one_run.conclude(run(figures=vain))[0].cause is Cause.SPURIOUS
+    needed = EndFigures(resent=100, in_vain=20)
+    assert one_run.conclude(run(figures=needed))[0].cause is not Cause.SPURIOUS
 
 
 @pytest.mark.parametrize(("controlled", "in_vain"), [(False, 77), (True, 20)])
@@ -298,9 +300,7 @@ def test_the_receiver_of_stock_kcp_knows_more_copies_than_it_acknowledges(
     controlled: bool, in_vain: int
 ) -> None:
     """With kcp-bbr all are acknowledged, and other copies were made by the path."""
-    found = run(
-        sender={"retransmits": 100, "spurious": 20}, receiver={"duplicates": 77}, controlled=controlled
-    )
+    found = run(figures=EndFigures(resent=100, in_vain=20, repeated=77), controlled=controlled)
     assert found.resent_in_vain == in_vain
     named = {finding.cause for finding in one_run.conclude(found)}
     assert (Cause.SPURIOUS in named) is not controlled
@@ -313,9 +313,9 @@ def test_packets_resent_in_vain_hold_no_window_up() -> None:
     arrived = path.flight.arrived_packets - 1
     path = replace(path, flight=replace(path.flight, arrived_packets=arrived, arrived_bytes=arrived * 1_428))
     for vain, limits in ((4_000, False), (0, True)):
-        sender = {"retransmits": 4_000, "spurious": vain}
+        figures = EndFigures(resent=4_000, in_vain=vain)
         findings = one_run.conclude(
-            run(path=(path,), windows=(100, 2_048), sender=sender, bits_per_second=4.5e6)
+            run(path=(path,), windows=(100, 2_048), figures=figures, bits_per_second=4.5e6)
         )
         assert (Cause.SEND_WINDOW in {finding.cause for finding in findings}) is limits
 
@@ -327,8 +327,7 @@ def test_datagrams_behind_the_last_arrival_were_sent_and_lost() -> None:
     findings = one_run.conclude(
         run(
             path=(PathEvidence(flight=LINE),),
-            sender={"datagrams_sent": recorded + 10},
-            receiver={"lost_datagrams": 10},
+            figures=EndFigures(sent=recorded + 10, lost=10),
             target_bits_per_second=9e6,
             **datagrams,
         )
@@ -338,12 +337,12 @@ def test_datagrams_behind_the_last_arrival_were_sent_and_lost() -> None:
 
 
 def test_packets_resent_in_vain_because_the_path_reorders_are_the_paths() -> None:
-    vain = {"retransmits": 100, "spurious": 71}
+    vain = EndFigures(resent=100, in_vain=71)
     path = PathEvidence(flight=LINE, displaced_packets=300)
-    findings = one_run.conclude(run(path=(path,), sender=vain))
+    findings = one_run.conclude(run(path=(path,), figures=vain))
     assert Cause.SPURIOUS not in {finding.cause for finding in findings}
     assert Cause.REORDERING in {finding.cause for finding in findings}
-    assert not one_run.sender_findings(run(path=(path,), sender=vain))
+    assert not one_run.sender_findings(run(path=(path,), figures=vain))
 
 
 def test_a_transport_that_tells_nothing_leads_to_no_guess() -> None:

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from iperfpy.diagnosis import one_run
+from iperfpy.diagnosis.evidence import EndFigures
 from iperfpy.protocols.kcp import Kcp
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.protocols.window_size import enough_of
 from tests.iperfpy.diagnosis.synthetic import run
 
 
@@ -79,8 +79,8 @@ def test_the_warning_and_the_verdict_recommend_the_same_window() -> None:
     (warning,) = Kcp().remarks(FLOODED)
     rtts = {"p5": 51e3, "p50": 9e6, "p95": 12e6, "max": 12e6}
     path = PathEvidence(min_rtt_us=51e3, rtt_us=rtts, packet_bytes=1_428)
-    enough = enough_of(FLOODED, Kcp().metrics)
-    kcp = {"transport": "kcp", "controlled": False, "enough_segments": enough, "path": (path,)}
+    figures = EndFigures.of(Kcp(), FLOODED, {})
+    kcp = {"transport": "kcp", "controlled": False, "figures": figures, "path": (path,)}
     words = one_run.advice_line(one_run.conclude(run(bits_per_second=1.7e6, **kcp)))
     numbers = [re.findall(r"--kcp-sndwnd (\d+)", text) for text in (warning, words)]
     assert numbers == [["11"], ["11"]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.diagnosis import ladder
-from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
+from iperfpy.diagnosis.evidence import DirectionEvidence, EndFigures, IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.rate_variation import SATURATES
 from iperfpy.plan import Direction
 from iperfpy.protocols.arrival_lumps import lump_us
@@ -22,6 +22,7 @@ from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.kcp_metrics import record
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
+from iperfpy.protocols.registry import transport
 from iperfpy.protocols.simulator.application import Bulk, Paced, Silent
 from iperfpy.protocols.simulator.simulation import Endpoint, Simulation
 from tests.studies.blind.datagram_flows import HEADERS, Collector, Echoes, Mirror, SlowReader, Stream
@@ -212,6 +213,8 @@ class Experiment:
         self.simulation.flow(sender, reader, there, self.back, application, start_us=start_us)
         self.wait(seconds)
         evidence = path_evidence(sender, self.now_us)
+        sent, received = record(sender, self.now_us), record(receiver, self.now_us, sends=False)
+        engine = transport("kcp" if path.stock_window else "kcp-bbr")
         run = RunEvidence(
             transport="tcp" if stream else "kcp" if path.stock_window else "kcp-bbr",
             reliable=True,
@@ -222,8 +225,9 @@ class Experiment:
             seconds=seconds,
             bits_per_second=receiver.receiving.bytes * 8 / seconds,
             direction=Direction.FORWARD,
-            sender=record(sender, self.now_us),
-            receiver=record(receiver, self.now_us, sends=False),
+            sender=sent,
+            receiver=received,
+            figures=EndFigures.of(engine, sent, received),
             path=() if evidence is None else (evidence,),
             window_flags=("--sndwnd", "--rcvwnd"),
             windows=(path.stock_window or mine.sndwnd, theirs.rcvwnd),
