@@ -34,9 +34,13 @@ _LEAST_BYTES = 4_096
 """Shortest step: the cost of a numpy call is that of 10 kB."""
 _MANY_SETS = 4
 """Sets with the same shards missing that are worth a matrix of their own."""
+_PATTERNS = 300
+"""Patterns of loss whose matrices are remembered: all of 10:3, and 0.3 GB if sets are the largest."""
 # Arrays, because numpy converts a scalar in each call, which costs half of a short call.
 _ZERO, _DOUBLED_TOP_BIT = np.array(0, np.int8), np.array(POLYNOMIAL & 0xFF, np.uint8)
 _TABLES = tuple(row.tobytes() for row in PRODUCTS)
+
+_Program = tuple[list[tuple[int, int]], list[list[tuple[int, tuple[int, ...]]]]]
 
 
 class Geometry(NamedTuple):
@@ -74,11 +78,11 @@ def restored(
         return combined(_solving(geometry, parities, missing[0]), rows).reshape(-1, *shards.shape[1:])
     found = combined(_comparing(geometry, parities), rows).reshape(-1, *shards.shape[1:])
     for at, indices in enumerate(missing):
-        _solve(_solution(geometry, parities, indices), found[:, at])
+        _solve(_solution(geometry, parities, indices).tolist(), found[:, at])
     return found
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_PATTERNS)
 def _comparing(geometry: Geometry, parities: tuple[int, ...]) -> Bytes:
     """The matrix (m, data + m) from data and m parity shards to the difference of the parity shards and those
     of the data."""
@@ -87,17 +91,15 @@ def _comparing(geometry: Geometry, parities: tuple[int, ...]) -> Bytes:
 
 
 @lru_cache(maxsize=4096)
-def _solution(geometry: Geometry, parities: tuple[int, ...], missing: tuple[int, ...]) -> list[list[int]]:
+def _solution(geometry: Geometry, parities: tuple[int, ...], missing: tuple[int, ...]) -> Bytes:
     """The matrix (m, m) that computes m missing data shards from their own m parity shards."""
-    solution: list[list[int]] = inverted(parity_matrix(*geometry)[np.ix_(parities, missing)]).tolist()
-    return solution
+    return inverted(parity_matrix(*geometry)[np.ix_(parities, missing)]).copy()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_PATTERNS)
 def _solving(geometry: Geometry, parities: tuple[int, ...], missing: tuple[int, ...]) -> Bytes:
     """The matrix (m, data + m) from data and m parity shards to m missing data shards."""
-    solution = _solution(geometry, parities, missing)
-    matrix = multiplied(np.array(solution, np.uint8), _comparing(geometry, parities))
+    matrix = multiplied(_solution(geometry, parities, missing), _comparing(geometry, parities))
     matrix[:, list(missing)] = 0
     return matrix
 
@@ -136,29 +138,33 @@ def combined(matrix: Bytes, shards: Bytes) -> Bytes:
                 np.multiply(carry, _DOUBLED_TOP_BIT, carry)
                 np.add(total, total, total)
                 add(total, carry, total)
-            for row, term in additions:
-                add(rows[row], terms[term], rows[row])
+            for at, wanted in additions:
+                row = rows[at]
+                for term in wanted:
+                    add(row, terms[term], row)
     return sums
 
 
-@lru_cache(maxsize=1024)
-def _program(factors: bytes, rows: int) -> tuple[list[tuple[int, int]], list[list[tuple[int, int]]]]:
+@lru_cache(maxsize=_PATTERNS)
+def _program(factors: bytes, rows: int) -> _Program:
     """The steps of `combined` for a matrix (rows, k).
 
     Returns the pairs of shards to add first, which are the terms from k on, and for each bit, from the
-    highest down, the additions (row, term).
+    highest of any factor down, (row, terms to add).
     """
     matrix = np.frombuffer(factors, np.uint8).reshape(rows, -1)
     count = matrix.shape[1]
     pairs: dict[tuple[int, int], int] = {}
     program = []
-    for bit in range(7, -1, -1):
-        additions: list[tuple[int, int]] = []
+    for bit in range(int(matrix.max()).bit_length() - 1, -1, -1):
+        additions = []
         for row, has in enumerate((matrix >> bit & 1).tolist()):
+            terms = list[int]()
             for at in range(0, count, 2):
                 wanted = [index for index in range(at, min(at + 2, count)) if has[index]]
                 if len(wanted) == 2:
                     wanted = [pairs.setdefault((at, at + 1), count + len(pairs))]
-                additions += [(row, term) for term in wanted]
+                terms += wanted
+            additions.append((row, tuple(terms)))
         program.append(additions)
     return list(pairs), program

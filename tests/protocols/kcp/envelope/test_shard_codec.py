@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_products_are_those_of_the_table_in_any_steps(
         # Rows of a wider array need not begin at the multiple of any size.
         shards = rng.integers(0, 256, (shape[1], size + 3), np.uint8)[:, 3:]
         assert (combined(matrix, shards) == multiplied(matrix, shards)).all()
+
+
+def test_what_is_remembered_of_a_pattern_is_small() -> None:
+    """A peer chooses the patterns of loss, and hundreds of them are remembered."""
+    geometry, half = Geometry(128, 128), tuple(range(128))
+    shards = np.zeros((256, shard_codec._MANY_SETS, 8), np.uint8)
+    encoded(geometry, shards[:128, 0])
+    tracemalloc.start()
+    restored(geometry, half, [half] * len(shards[0]), shards)
+    remembered_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert remembered_bytes < 1_500_000
 
 
 @pytest.mark.parametrize("alike", [True, False])
