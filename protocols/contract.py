@@ -98,11 +98,6 @@ class Channel(ABC):
         peer's name each ("was reported to be unreachable")."""
         return ()
 
-    async def has_moved(self) -> bool:
-        """True if a bare peer (`Stream.bare`) that has become silent still sends, from another address. The
-        program asks before it takes the silence for the end."""
-        return False
-
     @abstractmethod
     def fileno(self) -> int:
         """The descriptor of the socket underneath, for setsockopt and the like."""

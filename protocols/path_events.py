@@ -47,6 +47,7 @@ class Sign(enum.Enum):
     NO_ROOM = "could not be sent to, because a send queue of this machine was full"
     OTHER = "could not be sent to"
     MOVED = "went on from another UDP port, as behind a NAT that gave it a new one"
+    ELSEWHERE = "may have another address: datagrams of its stream came from one, and were dropped"
     CLOSED = "closed the connection"
     GIVEN_UP = "acknowledged nothing until the kernel gave the connection up"
     UNUSABLE = "could not be sent to: the socket is closed"
@@ -84,6 +85,8 @@ CONSEQUENCES: Mapping[Sign, Consequences] = {
     Sign.OTHER: Consequences(_END, _COUNT, _COUNT),
     # Not before the new address has proven itself (datagrams/address_proof.py).
     Sign.MOVED: Consequences(_COUNT, _COUNT, _COUNT),
+    # Nothing proves that they are the peer's: the stream stays where it is.
+    Sign.ELSEWHERE: Consequences(_COUNT, _COUNT, _COUNT),
     # A connection that is over cannot be used on, and no datagram of it is meant.
     Sign.CLOSED: Consequences(_END, _END, _END),
     Sign.GIVEN_UP: Consequences(_END, _END, _END),
@@ -153,24 +156,25 @@ class PathEvents:
     first_us, last_us : time of the first and of the last one of each, by the monotonic clock
     """
 
-    __slots__ = ("_other", "counts", "first_us", "last_us")
+    __slots__ = ("_causes", "counts", "first_us", "last_us")
 
     def __init__(self) -> None:
         self.counts: dict[Sign, int] = {}
         self.first_us: dict[Sign, int] = {}
-        self._other = 0
+        self._causes: dict[Sign, str] = {}
         self.last_us: dict[Sign, int] = {}
 
     def note(self, code: int) -> Sign:
         """Count the sign that the errno `code` of a UDP socket is, and return it."""
         sign = datagram_sign(code)
-        if sign is Sign.OTHER:
-            self._other = code
-        self.add(sign)
+        # The one sign that stands for several errors.
+        self.add(sign, os.strerror(code) if sign is Sign.OTHER else "")
         return sign
 
-    def add(self, sign: Sign) -> None:
-        """Count a sign."""
+    def add(self, sign: Sign, cause: str = "") -> None:
+        """Count a sign. `cause`: of this one, for its sentence."""
+        if cause:
+            self._causes[sign] = cause
         self.counts[sign] = self.counts.get(sign, 0) + 1
         self.last_us[sign] = at_us = now_us()
         self.first_us.setdefault(sign, at_us)
@@ -215,8 +219,8 @@ class PathEvents:
         )
 
     def _cause(self, sign: Sign) -> str:
-        """The system's text of the latest error, for the one sign that stands for several."""
-        return f" ({os.strerror(self._other)})" if sign is Sign.OTHER and self._other else ""
+        """The latest cause of a sign, if it is known."""
+        return f" ({self._causes[sign]})" if sign in self._causes else ""
 
 
 def _of_path(sign: Sign) -> bool:

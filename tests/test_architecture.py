@@ -100,7 +100,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *BASE,
         *(
             f"{P}.{name}"
-            for name in ("clock", "operating_system", "memory_budget", "congestion", "datagrams")
+            for name in (
+                *("clock", "operating_system", "path_events", "memory_budget"),
+                *("congestion", "datagrams"),
+            )
         ),
     },
     f"{P}.quic": {*BASE, f"{P}.datagrams"},

@@ -25,7 +25,7 @@ T = TypeVar("T")
 class GuardedChannel(Channel):
     """A transport's channel, as the rest of the program sees it.
 
-    Calls that act (`send`, `receive`, `drain`, `keep`, `has_moved`) raise `IperfpyError` only. Calls that
+    Calls that act (`send`, `receive`, `drain`, `keep`) raise `IperfpyError` only. Calls that
     ask, and `close`, raise nothing, so that a test with a fault can still report everything it has measured:
     they give the latest known answer.
 
@@ -125,10 +125,6 @@ class GuardedChannel(Channel):
     async def receive(self) -> None:
         with self._guarding():
             await self._channel.receive()
-
-    async def has_moved(self) -> bool:
-        with self._guarding():
-            return bool(await self._channel.has_moved())
 
     async def drain(self) -> None:
         with self._guarding():

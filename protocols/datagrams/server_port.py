@@ -14,6 +14,7 @@ other address nothing but challenges is sent (address_proof.py), for every trans
                               -> proof of a session's conv?         move: connect its socket to the sender
                               -> announced or session's conv?       challenge
                               -> announced host, `opens` says yes?  admit: connected socket, new session
+                              -> a watched session's, by `judge`?   move it, or count the sign
                               -> else                               drop
 
 The conv is the first four bytes of a datagram, little endian, as in KCP. `admit` makes a socket that is bound
@@ -62,6 +63,9 @@ datagrams may still be queued here, from before its own socket existed."""
 ONE_SOCKET_BYTES = 16 << 20
 """Socket buffers of a port that all sessions use; otherwise each has a socket of its own."""
 
+Judge = Callable[[bytes], Sign | None]
+"""The meaning of a datagram from an address without a session, for a session that cannot prove addresses:
+`Sign.MOVED` if it is certainly of its peer, `Sign.ELSEWHERE` if it may be, None if it is not."""
 Prepare = Callable[[socket.socket], None]
 Opens = Callable[[bytes], bool]
 """True if the datagram is the first of the announced session."""
@@ -141,6 +145,7 @@ class SharedPort:
         self._expected_first: list[_Announcement] = []
         self._peers: dict[Addresses, Peer] = {}
         self._sessions: dict[int, ServerSession] = {}
+        self._watched: tuple[ServerSession, Judge] | None = None
         self._linger = 0
         self._idle = IdleReads()
         self._shares = Shares(asyncio.get_running_loop().call_soon)
@@ -206,6 +211,12 @@ class SharedPort:
         future.add_done_callback(lambda _: self._forget_answered())
         return future
 
+    def watch(self, session: ServerSession, judge: Judge) -> None:
+        """Look for datagrams of `session` from other addresses, until it is closed. One session of a port is
+        watched. A batch is judged by its first datagram."""
+        self._watched = session, judge
+        self._pump.read(self._read_waiting)
+
     def _announce(self) -> asyncio.Future[ServerSession]:
         self._pump.read(self._read_waiting)
         return asyncio.get_running_loop().create_future()
@@ -231,7 +242,7 @@ class SharedPort:
         self._pause_if_idle()
 
     def _pause_if_idle(self) -> None:
-        needed = self._sessions or (self._peers and not can_share_ports())
+        needed = self._sessions or self._watched or (self._peers and not can_share_ports())
         if self._linger <= 0 and not self.is_expecting() and not needed:
             self._idle.cancel()
             self._pump.pause()
@@ -257,7 +268,9 @@ class SharedPort:
             if received is None:
                 self._linger = min(self._linger, 0)
                 break
-            strange_batches += received[1][0] not in known_hosts
+            # Data of a watched peer whose new address is not certain comes here to the end of the test.
+            known = received[1][0] in known_hosts and self._watched is None
+            strange_batches += not (known or received[1:] in self._peers)
             self.route(*received, delivered)
             if self._pump.closed:  # a receiver may close the server from its callback
                 return
@@ -266,7 +279,8 @@ class SharedPort:
         self._pump.settle()
         self._pause_if_idle()
         # With sessions that may move and nothing announced, strangers' datagrams must cost the tests little.
-        if not expecting and self._sessions and can_share_ports() and self._idle.spend(strange_batches):
+        may_rest = can_share_ports() and (self._sessions or self._watched)
+        if not expecting and may_rest and self._idle.spend(strange_batches):
             self._pump.pause()
             self._idle.rest(lambda: self._pump.read(self._read_waiting))
 
@@ -291,6 +305,12 @@ class SharedPort:
                 peer.owner.deliver(owned)
                 delivered[peer.owner] = None
             return
+        if peer is None and self._watched is not None and batch.size:
+            moved = self._judged(*self._watched, batch, (remote, local))
+            if moved is not None:
+                moved.deliver(batch)
+                delivered[moved] = None
+                return
         for conv, part in by_conversation(batch, self._known(batch)):
             session = self._session_of(conv, part, (remote, local))
             if session is not None:
@@ -298,6 +318,18 @@ class SharedPort:
                 delivered[session] = None
                 self.dropped -= part.count
         self.dropped += batch.count
+
+    def _judged(
+        self, session: ServerSession, judge: Judge, batch: DatagramBatch, addresses: Addresses
+    ) -> ServerSession | None:
+        """The watched session if its peer has moved to these addresses; else None."""
+        sign = judge(bytes(batch.head(1).data[: batch.stride if batch.count > 1 else batch.last_size]))
+        if sign is Sign.MOVED:
+            self._move(session.peer, addresses)
+            return session if session.peer.addresses == addresses else None
+        if sign is not None:
+            session.events.add(sign, named(addresses[0]))
+        return None
 
     def _without_proofs(self, batch: DatagramBatch, addresses: Addresses) -> DatagramBatch | None:
         """Take the openings and proofs, of any stream, out of `batch`; returns the rest of it, or None. No
@@ -458,6 +490,8 @@ class SharedPort:
         peer.sessions.pop(session.conv, None)
         if peer.owner is session:
             peer.owner = None
+        if self._watched is not None and self._watched[0] is session:
+            self._watched = None
         if not peer.sessions and peer.owner is None:
             self._peers.pop(peer.addresses, None)
             peer.share.forget(peer)

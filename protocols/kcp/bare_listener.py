@@ -4,13 +4,13 @@
          -> a session of that sender -> channel over an `UnprovenEngine`
 
 The first datagram of any address opens the stream; all others are dropped while it lasts. The program decides
-how long a peer that does not go on may keep it.
+how long a peer that does not go on may keep it. A peer may go on from another address if the cipher shows
+that it is the peer (`Strangers`); otherwise datagrams of its conversation from elsewhere are a warning.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,11 +22,13 @@ from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import Channel, ServerPort, Stream
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath
-from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
+from iperfpy.protocols.datagrams.server_port import SharedPort, accept_path
+from iperfpy.protocols.datagrams.server_session import ServerSession
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError
 from iperfpy.protocols.kcp.channel import KcpChannel, MakeChannel, make_channel
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.bare_engine import UNASKED_FEC, UnprovenEngine, has_fec_type
+from iperfpy.protocols.kcp.envelope.crypt_names import KINDS
 from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, UNREADABLE, EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
@@ -35,6 +37,7 @@ from iperfpy.protocols.kcp.smux_channel import SmuxChannel, maker
 from iperfpy.protocols.kcp.two_way_channel import EarlyPayload, TwoWayChannel
 from iperfpy.protocols.kcp.wire import HEADER, HEADER_BYTES, PUSH, WASK
 from iperfpy.protocols.memory_budget import MemoryBudgets
+from iperfpy.protocols.path_events import Sign
 from iperfpy.protocols.settings import Settings
 
 PROOF_S = 5.0
@@ -42,8 +45,6 @@ PROOF_S = 5.0
 SMUX_BEGIN_S = 60.0
 """Longest wait for a smux stream in a session: kcptun's client opens it when a TCP client connects, and shows
 before that, every 10 s, that it is there."""
-STRANGERS_S = 0.2
-"""Time for which datagrams of the conversation from another address are awaited, once the peer is silent."""
 
 
 async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
@@ -62,20 +63,17 @@ async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> C
     memory = port.shared(MemoryBudgets.open).of(port.client)
     known = replace(stream, conv=opening.conv)
 
-    strangers = Strangers(
-        layers_of(settings, port.secret, os.urandom), opening.conv, port.shared(SharedPort.open)
-    )
-
+    follows = settings.crypt is not None and KINDS[settings.crypt].resists_change
+    strangers = Strangers(layers_of(settings, port.secret, os.urandom), opening.conv, follows=follows)
     # smux has frames of either end on every stream.
     sends = stream.sends or stream.both_ways or stream.smux > 0
 
     def wrap(engine: Engine, layers: list[Layer]) -> EnvelopedEngine:
-        end = UnprovenEngine(engine, layers, os.urandom, sends=sends)
-        end.strangers_came = strangers.have_come
-        return end
+        strangers.engine = UnprovenEngine(engine, layers, os.urandom, sends=sends, follows=follows)
+        return strangers.engine
 
     try:
-        make: MakeChannel = _EchoEnd if stream.both_ways else _Watching
+        make: MakeChannel = _EchoEnd if stream.both_ways else KcpChannel
         if stream.smux:
             make = maker(stream, dials=False)
         channel = make_channel(known, settings, path, port, make, wrap, memory)
@@ -84,6 +82,7 @@ async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> C
         raise
     try:
         channel.start()
+        port.shared(SharedPort.open).watch(path, strangers.judge)
         if stream.sends or stream.smux:
             await _proven_in_time(channel)
         if isinstance(channel, SmuxChannel):
@@ -157,9 +156,9 @@ class Opening:
         self._read = False
         self._refuse: Callable[[str], None] = lambda sentence: None
 
-    async def path(self, stream: Stream, port: ServerPort) -> DatagramPath:
+    async def path(self, stream: Stream, port: ServerPort) -> ServerSession:
         """The datagrams of the peer that opens the stream. Raises `StreamPeerError`."""
-        refused: asyncio.Future[DatagramPath] = asyncio.get_running_loop().create_future()
+        refused: asyncio.Future[ServerSession] = asyncio.get_running_loop().create_future()
 
         def refuse(sentence: str) -> None:
             if not refused.done():
@@ -181,7 +180,7 @@ class Opening:
                 accepting.cancel()
                 await asyncio.wait((accepting,))
 
-    async def _accepted(self, stream: Stream, port: ServerPort) -> DatagramPath:
+    async def _accepted(self, stream: Stream, port: ServerPort) -> ServerSession:
         return await accept_path(stream, port, self.opens)
 
     def opens(self, datagram: bytes) -> bool:
@@ -223,47 +222,34 @@ def _opened(layers: list[Layer], datagram: bytes) -> bytes | None:
 
 
 class Strangers:
-    """Looks for datagrams of a conversation that come from another address than its peer's.
+    """Judges datagrams of a conversation that come from another address than its peer's.
 
     Parameters
     ----------
     layers : of an envelope with the stream's settings
+    follows : True if nobody without the key can make a datagram that decrypts, or alter one in a chosen way
     """
 
-    def __init__(self, layers: list[Layer], conv: int, shared: SharedPort) -> None:
-        self._layers, self._conv, self._shared = layers, conv, shared
-        self._has_come = asyncio.Event()
+    def __init__(self, layers: list[Layer], conv: int, *, follows: bool) -> None:
+        self._layers, self._conv, self._follows = layers, conv, follows
+        self.engine: UnprovenEngine | None = None
 
-    async def have_come(self) -> bool:
-        """True if one has: they wait in the port, which is not read while the peer sends, or come soon."""
-        # An announcement has the port read. Nothing is admitted, and nothing answered.
-        watch = self._shared.expect_from(ClientEnd(""), self._note)
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STRANGERS_S):
-                    await self._has_come.wait()
-        finally:
-            watch.cancel()
-        return self._has_come.is_set()
-
-    def _note(self, datagram: bytes) -> bool:
+    def judge(self, datagram: bytes) -> Sign | None:
+        """`datagrams.server_port.Judge` of the session."""
         plain = _opened(self._layers, datagram) or b""
-        if len(plain) >= HEADER_BYTES and HEADER.unpack_from(plain)[0] == self._conv:
-            self._has_come.set()
-        return False
+        engine = self.engine
+        if engine is None or len(plain) < HEADER_BYTES or HEADER.unpack_from(plain)[0] != self._conv:
+            return None
+        if not self._follows:
+            return Sign.ELSEWHERE
+        # A copy, or one that was late, may come from anywhere.
+        if not engine.is_newer(plain):
+            return None
+        engine.move()
+        return Sign.MOVED
 
 
-class _Watching(KcpChannel):
-    """The end of a peer that may move to another address."""
-
-    async def has_moved(self) -> bool:
-        wrapped = self.wrapped
-        if not isinstance(wrapped, UnprovenEngine) or wrapped.strangers_came is None:
-            return False
-        return await wrapped.strangers_came()
-
-
-class _EchoEnd(_Watching, TwoWayChannel):
+class _EchoEnd(TwoWayChannel):
     """A stream that returns what arrives: nothing of it may be lost before the program takes it."""
 
     def __init__(

@@ -200,8 +200,9 @@ class SmuxChannel(KcpChannel):
             return
         self.session.is_closing = True
         try:
-            if not self._closed and self._is_heard:
-                self.withdraw()
+            self.withdraw()
+            # A peer that has closed its stream itself waits for nothing.
+            if self._is_heard and not self.session.stream.peer_finished:
                 with contextlib.suppress(TimeoutError, TransportError):
                     async with asyncio.timeout(LINGER_S):
                         await self.drain()

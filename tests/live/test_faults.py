@@ -300,7 +300,6 @@ NOT_IN_A_CASE = {
     "wire_bytes": "of tests of messages, and guarded as all calls of a channel: test_guarded_channel.py",
     "wake": "of tests of messages, and guarded as all calls of a channel: test_guarded_channel.py",
     "returned": "of a bare peer, and guarded as all calls of a channel: test_guarded_channel.py",
-    "has_moved": "of a bare peer, and guarded as all calls of a channel: test_guarded_channel.py",
     "uses_secret": "asked of the words of a command line, before there is a test: test_secret_flags.py",
     "for_messages": "makes a plan, before there is a test",
     "bare_settings": "of a bare peer that does not answer, so that the test has failed already",

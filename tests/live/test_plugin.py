@@ -188,7 +188,7 @@ def test_the_guide_names_every_member_of_a_channel() -> None:
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)", row.split(" | ")[0])}
     members = {name for name in vars(Channel) if not name.startswith("_")}
     # The guide leaves out transports with `bare_peer`.
-    assert members - named == {"returned", "has_moved"}
+    assert members - named == {"returned"}
 
 
 def test_the_setting_is_checked_before_connecting(installed: Machine) -> None:

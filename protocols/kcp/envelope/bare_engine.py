@@ -12,18 +12,20 @@ are acknowledgements, which are shorter than the data.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
 from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec, Fec
 from iperfpy.protocols.kcp.envelope.fec_header import DATA, OUT_OF_BAND
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, PROBE, PUSH, expand
+from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, MASK, PROBE, PUSH, expand, probe_segment
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.units import counted
 
@@ -144,6 +146,14 @@ class BareEngine(EnvelopedEngine):
             self._hear(batch, now_us)
 
 
+@dataclass(slots=True)
+class _Move:
+    """The bytes that had come when the peer moved, and when it was last asked for a proof."""
+
+    came_before: int
+    asked_at: int
+
+
 class UnprovenEngine(BareEngine):
     """The end that a peer has dialled, from an address that may be forged.
 
@@ -151,30 +161,39 @@ class UnprovenEngine(BareEngine):
     ----------
     random_bytes : makes stamps that cannot be guessed
     sends : True if this end sends data
+    follows : True if the peer may move to another address
 
     Attributes
     ----------
-    proven : True once the peer has echoed a stamp
-    strangers_came : finds out if datagrams of this conversation come from another address
+    proven : True once the peer has echoed a stamp, from the address where it is now
     """
 
     __slots__ = (
+        "_follows",
         "_held",
+        "_latest_us",
         "_left_bytes",
+        "_move",
         "_opening_bytes",
         "_random_bytes",
         "_sends",
         "_stamps",
         "proven",
-        "strangers_came",
     )
 
     def __init__(
-        self, engine: Engine, layers: Sequence[Layer], random_bytes: Callable[[int], bytes], *, sends: bool
+        self,
+        engine: Engine,
+        layers: Sequence[Layer],
+        random_bytes: Callable[[int], bytes],
+        *,
+        sends: bool,
+        follows: bool = False,
     ) -> None:
         super().__init__(engine, layers)
-        self.proven, self._sends = False, sends
-        self.strangers_came: Callable[[], Awaitable[bool]] | None = None
+        self.proven, self._sends, self._follows = False, sends, follows
+        self._move: _Move | None = None  # the last one, until the new address is proven
+        self._latest_us: int | None = None  # stamp of the peer's latest data
         self._random_bytes = random_bytes
         self._stamps: dict[int, int] = {}  # random one -> the engine's, the oldest first
         self._held: list[DatagramBatch] = []
@@ -193,10 +212,13 @@ class UnprovenEngine(BareEngine):
     def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[DatagramBatch]:
         if self.proven and not self._held:
             return super().transmit(now_us, writer_waits=writer_waits)
+        if self._move is not None and self._sends:
+            return self._ask(self._move, now_us, writer_waits=writer_waits)
         # All that leaves at once, or nothing: what is held back leaves with the next bytes of the peer.
         leaving = self._held or super().transmit(now_us, writer_waits=writer_waits)
         counts, size = self._engine.counts, sum(batch.size for batch in leaving)
-        if not self.proven and self._left_bytes + size > counts.wire_bytes_received:
+        came = counts.wire_bytes_received - (0 if self._move is None else self._move.came_before)
+        if not self.proven and self._left_bytes + size > came:
             if not self._held:
                 counts.never_left(leaving)
                 self._held = [_copied(batch) for batch in leaving]
@@ -206,6 +228,68 @@ class UnprovenEngine(BareEngine):
             self._held = []
         self._left_bytes += size
         return leaving
+
+    # -- a peer that moves
+
+    def is_newer(self, plain: bytes) -> bool:
+        """True if the peer made this datagram later than all that came before: its data has a later stamp, or
+        it acknowledges more."""
+        engine, latest_us = self._engine, self._latest_us
+        for _, header in _segments(np.frombuffer(plain, np.uint8)):
+            if header[1] == PUSH and header[2] != PROBE and latest_us is not None:
+                if expand(header[4], latest_us) > latest_us:
+                    return True
+            elif engine.sending.una < expand(header[6], engine.sending.una) <= engine.sending.nxt:
+                return True
+        return False
+
+    def move(self) -> None:
+        """The peer goes on from another address, which is not proven yet: a copy of its latest datagram that
+        overtook it may have come from anywhere."""
+        came = self._engine.counts.wire_bytes_received
+        self.proven, self._move, self._left_bytes = False, _Move(came, came), 0
+        self._held.clear()
+        self._stamps.clear()
+
+    def _ask(self, move: _Move, now_us: int, *, writer_waits: bool) -> list[DatagramBatch]:
+        """For each arrival from the new address, one segment that the peer acknowledges, and ignores
+        otherwise. All else is lost, like the data that left for the old address."""
+        engine, counts = self._engine, self._engine.counts
+        counts.never_left(engine.transmit(now_us, writer_waits=writer_waits))
+        came = counts.wire_bytes_received
+        if came == move.asked_at:
+            return []
+        move.asked_at = came
+        stamp = self._new_stamp(now_us)
+        wnd, una = min(engine.receiving.limit, MAX_WINDOW), engine.receiving.nxt
+        segment = probe_segment(engine.conv, wnd, una, stamp, engine.sending.una - 1, HEADER_BYTES)
+        batches = [DatagramBatch.of(segment, HEADER_BYTES)]
+        for layer in self._layers:
+            batches = layer.seal(batches, now_us)
+        size = sum(batch.size for batch in batches)
+        if self._left_bytes + size > came - move.came_before:
+            return []
+        self._left_bytes += size
+        counts.leave(batches)
+        return batches
+
+    def _new_stamp(self, stands_for_us: int) -> int:
+        """A random stamp that stands for one of the engine."""
+        stamp = int.from_bytes(self._random_bytes(4), "little")
+        self._stamps[stamp] = stands_for_us & MASK
+        if len(self._stamps) > MOST_STAMPS:
+            del self._stamps[next(iter(self._stamps))]
+        return stamp
+
+    def _note_time(self, batch: DatagramBatch) -> None:
+        """Follow the stamps of the peer's data: of a batch, that of its last datagram."""
+        for _, header in _segments(batch.data[batch.size - batch.last_size : batch.size]):
+            if header[1] == PUSH and header[2] != PROBE:
+                latest_us = self._latest_us
+                stamp_us = header[4] if latest_us is None else expand(header[4], latest_us)
+                self._latest_us = stamp_us if latest_us is None else max(latest_us, stamp_us)
+
+    # -- until the address is proven
 
     def _leaving(self, now_us: int, *, writer_waits: bool) -> list[DatagramBatch]:
         plain = super()._leaving(now_us, writer_waits=writer_waits)
@@ -228,16 +312,15 @@ class UnprovenEngine(BareEngine):
                 if header[1] == PUSH:
                     stamp = drawn.get(header[4])
                     if stamp is None:
-                        stamp = drawn[header[4]] = int.from_bytes(self._random_bytes(4), "little")
-                        self._stamps[stamp] = header[4]
+                        stamp = drawn[header[4]] = self._new_stamp(header[4])
                     _set_stamp(datagram, at, stamp)
-                    if len(self._stamps) > MOST_STAMPS:
-                        del self._stamps[next(iter(self._stamps))]
         return batch
 
     def _hear(self, batch: DatagramBatch, now_us: int) -> None:
         if self._stamps and not self.proven:
             batch = self._with_own_stamps(_copied(batch))
+        if self._follows:
+            self._note_time(batch)
         super()._hear(batch, now_us)
 
     def _with_own_stamps(self, batch: DatagramBatch) -> DatagramBatch:
@@ -248,7 +331,7 @@ class UnprovenEngine(BareEngine):
                 left -= 1
                 if header[1] == ACK and (stamp := self._stamps.get(header[4])) is not None:
                     _set_stamp(datagram, at, stamp)
-                    self.proven = True
+                    self.proven, self._move = True, None
                 # A flood of segments from a forged address must not cost more than it costs its sender.
                 if left <= 0:
                     return batch

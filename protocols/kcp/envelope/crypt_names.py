@@ -52,6 +52,15 @@ class CryptKind(NamedTuple):
     added_bytes: int
     feature: Feature | None = None
 
+    @property
+    def resists_change(self) -> bool:
+        """True if nobody without the key can alter a datagram in a chosen way.
+
+        A changed byte of CFB makes the next block random, which a checksum of 32 bits finds. With salsa20 and
+        xor it is a changed byte of the data, and the checksum can be changed with it.
+        """
+        return self.feature in (_GCM, _CFB)
+
 
 _GCM = Feature(
     "cryptography.hazmat.primitives.ciphers.aead", "AESGCM.encrypt_into", "cryptography 47 or later"

@@ -15,7 +15,7 @@ from iperfpy.traffic import guarded_channel
 from iperfpy.traffic.guarded_channel import GuardedChannel
 
 CALLS = sorted(name for name in vars(Channel) if not name.startswith("_"))
-ACTS = {"send", "receive", "drain", "keep", "wake", "returned", "has_moved"}
+ACTS = {"send", "receive", "drain", "keep", "wake", "returned"}
 ARGUMENTS: dict[str, tuple[object, ...]] = {"send": (None,), "keep": (print,), "signs": (0,)}
 MISTAKES = [
     *(TypeError("a misspelt call"), RuntimeError(), StopIteration("x"), AssertionError("never")),
@@ -32,7 +32,7 @@ def raising(error: BaseException) -> Channel:
     async def fail_later(*_: object) -> Any:
         raise error
 
-    later = {"send", "receive", "drain", "close", "has_moved"}
+    later = {"send", "receive", "drain", "close"}
     asked = {name for name in CALLS if not callable(vars(Channel)[name])}
     members = {
         name: property(fail) if name in asked else fail_later if name in later else fail for name in CALLS

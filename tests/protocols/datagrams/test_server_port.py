@@ -17,6 +17,7 @@ from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
 from iperfpy.protocols.datagrams.server_session import ServerSession
 from iperfpy.protocols.errors import StreamPeerError, TransportError
+from iperfpy.protocols.path_events import Sign
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
 pytestmark = pytest.mark.live
@@ -420,3 +421,30 @@ async def test_one_stream_is_found_among_a_batch_of_strangers(
     assert looked_at == [7]
     assert shared4.dropped == 999
     assert (await wait_for(future)).conv == 7
+
+
+async def test_a_watched_session_moves_or_counts_as_its_judge_says(shared4: SharedPort) -> None:
+    signs = {b"peer": Sign.MOVED, b"like": Sign.ELSEWHERE, b"else": None}
+    async with path_to(shared4) as first, path_to(shared4) as second:
+        future = shared4.expect_from(ClientEnd(""), opens)
+        first.send(plain_batch(b"hello"))
+        session = await wait_for(future)
+        listener = Listener(session)
+        shared4.watch(session, lambda datagram: signs[datagram])
+        second.send(plain_batch(b"else", b"peer"))  # the first datagram stands for its batch
+        second.send(plain_batch(b"like"))
+        second.send(plain_batch(b"like"))
+        await until(lambda: shared4.dropped == 4)
+        assert session.remote_address == first.local_address
+        assert session.events.counts == {Sign.ELSEWHERE: 2}
+        assert f"port {second.local_address[1]}), 2 times" in session.events.warnings("it")[0]
+        second.send(plain_batch(b"peer", b"more"))
+        assert (await listener.until(3))[1:] == [b"peer", b"more"]
+        assert session.remote_address == second.local_address
+        back = Listener(second)
+        session.send(plain_batch(b"back"))
+        assert await back.until(1)
+        session.close()
+        second.send(plain_batch(b"peer"))
+        await asyncio.sleep(0.05)
+        assert shared4.dropped == 4  # the port is not read any more

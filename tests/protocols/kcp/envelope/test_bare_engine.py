@@ -328,3 +328,61 @@ def test_a_peer_that_has_forgotten_the_conversation_is_named(doubt: str) -> None
 
     with pytest.raises(StreamPeerError, match=rf"has forgotten .* or was restarted.*{doubt[:5]}"):
         answered()
+
+
+# -- a peer that moves to another address
+
+
+def moving(crypt: str = "aes-128-gcm") -> UnprovenEngine:
+    settings = KcpSettings(crypt=crypt)
+    layers = layers_of(settings, SECRET, RANDOM.randbytes)
+    return UnprovenEngine(stock(settings, Sink()), layers, RANDOM.randbytes, sends=True, follows=True)
+
+
+def test_a_datagram_is_newer_by_its_stamp_or_by_what_it_acknowledges() -> None:
+    here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"))
+    dialogue = Dialogue(there, here)
+    assert not here.is_newer(push(0, b"x", ts=2_000_000))  # nothing has come to compare it with
+    there._engine.write(memoryview(bytes(5_000)), dialogue.now_us)
+    for _ in range(5):
+        dialogue.step()
+    latest_us = here._latest_us
+    assert latest_us is not None
+    assert here.is_newer(push(0, b"x", ts=latest_us + 1))
+    assert here.is_newer(push(0, b"x", ts=latest_us + 10) + seg(ACK))
+    for old in (latest_us, latest_us - 1, latest_us - 2**31 + 1, latest_us + 2**31):
+        assert not here.is_newer(push(0, b"x", ts=old & 0xFFFF_FFFF))
+    # Acknowledgements echo this end's stamps, so that only the cumulative one tells the time.
+    una = here._engine.sending.una
+    here._engine.write(memoryview(bytes(3_000)), dialogue.now_us)
+    here._engine.transmit(dialogue.now_us)
+    assert here.is_newer(seg(ACK, sn=una, una=una + 1))
+    assert not here.is_newer(seg(ACK, sn=una, una=una))
+    assert not here.is_newer(seg(ACK, sn=una, una=una + 1000))
+    assert not here.is_newer(b"")
+
+
+def test_an_address_after_a_move_gets_no_more_than_came_until_it_answers() -> None:
+    here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"), Sink())
+    dialogue = Dialogue(there, here)
+    for _ in range(4):
+        here.write_opening(dialogue.now_us)
+        there._engine.write(memoryview(bytes(2_000)), dialogue.now_us)
+        dialogue.step()
+    assert here.proven
+    here.move()
+    here._engine.write(memoryview(bytes(100_000)), dialogue.now_us)
+    dialogue.sent = dialogue.came = 0
+    assert leaving(here, dialogue.now_us) == []
+    for _ in range(5):  # what is sent to the new address gets lost
+        there._engine.write(memoryview(bytes(100)), dialogue.now_us)
+        dialogue.step(drop=lambda datagram: True)
+        assert dialogue.sent <= dialogue.came
+    assert not here.proven
+    for _ in range(100):
+        if here._engine.sending.una == here._engine.sending.end:
+            break
+        there._engine.write(memoryview(bytes(100)), dialogue.now_us)
+        dialogue.step()
+    assert here.proven
+    assert dialogue.sent > 100_000
