@@ -111,7 +111,7 @@ def _own_flags() -> list[click.Option]:
             ["smux", "--smux", "--smuxver"],
             "the peer is kcptun without compression (--nocomp), which has frames of smux version 1 or 2"
             " [kcptun: 1]",
-            type=Parsed("1|2", integer("--smux", 1, 2)),
+            type=Parsed("N", integer("--smux", 1, 2)),
         ),
         Flag(HEADING, ["conv", "--conv"], "conversation number [random; with --listen: any]", type=conv),
         Flag(
