@@ -177,19 +177,30 @@ def least_test_s(rtt_s: float) -> float:
     return _whole_startup_s(rtt_s) + max(LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS * rtt_s)
 
 
-def limit_bytes_of(budget_bytes: int, tests: int, wanted_bytes: int = 0) -> int:
-    """Bytes of IP packets that each test may send within the budget of a comparison; 0: no limit.
+def limit_bytes_of(budget_bytes: int, contenders: int, wanted_bytes: Sequence[int]) -> tuple[int, ...]:
+    """Bytes of IP packets that each test of a direction may send within a budget; 0: no limit.
 
     The budget is divided into as many rounds as an interval needs, or fewer if the tests would be too small.
+    A round is divided by the bytes that the directions need: with equal parts, tests of a slow direction
+    could not spend theirs, while those of a fast one ended early, or had fewer rounds.
 
     Parameters
     ----------
-    wanted_bytes : IP bytes of a test that outlasts its start-up; 0: not known
+    budget_bytes : for all rounds, 0: no limit
+    contenders : with bulk data; each has a test in every direction of a round
+    wanted_bytes : for each direction, IP bytes of a test that outlasts its start-up; 0: not known
+
+    Returns
+    -------
+    tuple of int
+        One for each direction.
     """
     if not budget_bytes:
-        return 0
+        return (0,) * len(wanted_bytes)
+    least = [max(LEAST_TEST_BYTES, one) for one in wanted_bytes]
     for rounds in range(FEWEST_FOR_MEDIAN, 0, -1):
-        each = int((budget_bytes / (rounds * tests) - CONTROL_BYTES) / (1 + ACK_SHARE))
-        if each >= max(LEAST_TEST_BYTES, wanted_bytes):
+        control_bytes = CONTROL_BYTES * len(least)
+        every = (budget_bytes / (rounds * contenders) - control_bytes) / (1 + ACK_SHARE)
+        if every >= sum(least):
             break
-    return max(1, each)
+    return tuple(max(1, int(every * one / sum(least))) for one in least)

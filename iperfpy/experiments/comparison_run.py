@@ -108,7 +108,7 @@ class Compare:
         self._tests = SerialTests[Turn](self._budget, short, limit_s)
         self._found = MeasuredContenders()
         self._lengths = Lengths()
-        self._limit_bytes = 0
+        self._limit_bytes: dict[Direction, int] = {}
         self._streak: list[Key] = []
         self._overheads_s: list[float] = []
         self._converged = False
@@ -320,7 +320,7 @@ class Compare:
         rate_bps = self._rate_bps(contender, direction)
         if rate_bps is None:
             return None
-        limit_bytes = self._limit_bytes
+        limit_bytes = self._limit_bytes.get(direction, 0)
         if limit_bytes:
             limit_bytes = min(limit_bytes, max(1, self._budget.left_bytes - serial_tests.CONTROL_BYTES))
         seconds = self._lengths.test_s
@@ -340,18 +340,22 @@ class Compare:
         test = PlannedTest(plan, options, limit_bytes, transport.reliable)
         return _of_amount(test, limit_bytes) if limit_bytes and not rate_bps else test
 
-    def _test_limit_bytes(self, rtt_s: float, probed: dict[Direction, float]) -> int:
-        """Bytes of IP packets that each test of bulk data may send; 0: no limit.
+    def _test_limit_bytes(self, rtt_s: float, probed: dict[Direction, float]) -> dict[Direction, int]:
+        """Bytes of IP packets that each test of bulk data in a direction may send; empty: no limit.
 
         So many that a test outlasts its start-up, at the rate of the probe or at the contender's own one.
         """
         if not self._budget.total_bytes:
-            return 0
-        rates = [one.rate_bps or max(probed.values(), default=0.0) for one in self._contenders]
+            return {}
         seconds = min(self._lengths.test_s, schedule.least_test_s(rtt_s))
-        wanted_bytes = round(max(rates) / 8 * seconds / USUAL_SHARE)
-        tests = len(self._contenders) * len(self._directions)
-        return schedule.limit_bytes_of(self._budget.left_bytes, tests, wanted_bytes)
+        # A direction whose probe failed may be as fast as the other one.
+        fastest = max(probed.values(), default=0.0)
+        wanted_bytes = []
+        for way in self._directions:
+            rate = max(one.rate_bps or probed.get(way, fastest) for one in self._contenders)
+            wanted_bytes.append(round(rate / 8 * seconds / USUAL_SHARE))
+        limits = schedule.limit_bytes_of(self._budget.left_bytes, len(self._contenders), wanted_bytes)
+        return dict(zip(self._directions, limits, strict=True))
 
     def _messages(self, contender: Contender) -> Plan:
         """Messages of a contender over the idle path."""

@@ -13,6 +13,7 @@ from iperfpy.experiments.bulk_figures import FEWEST_POINTS
 from iperfpy.experiments.check_schedule import DIRECTIONS, Timing
 from iperfpy.experiments.compare_schedule import (
     DEFAULT_S,
+    LEAST_TEST_BYTES,
     MESSAGE_S,
     Lengths,
     converged,
@@ -118,21 +119,37 @@ def test_a_quiet_path_needs_fewer_rounds(spread: float, most: int) -> None:
 
 @pytest.mark.parametrize("budget", [5_000_000, 50_000_000, 10**9])
 def test_six_rounds_fit_the_budget_unless_tests_would_be_tiny(budget: int) -> None:
-    each = limit_bytes_of(budget, 8)
+    each, back = limit_bytes_of(budget, 4, (0, 0))
+    assert each == back
     round_bytes = 8 * (each * (1 + ACK_SHARE) + CONTROL_BYTES)
     assert round_bytes <= budget
     if budget >= 100_000_000:
         assert FEWEST_FOR_MEDIAN * round_bytes <= budget
-    assert limit_bytes_of(0, 8) == 0
+    assert limit_bytes_of(0, 4, (0, 0)) == (0, 0)
 
 
 def test_there_are_fewer_rounds_rather_than_tests_that_end_in_their_start_up() -> None:
-    budget, tests = 20_000_000, 4
-    each = limit_bytes_of(budget, tests, 2_000_000)
+    budget, contenders = 20_000_000, 4
+    (each,) = limit_bytes_of(budget, contenders, (2_000_000,))
     assert each >= 2_000_000
-    assert limit_bytes_of(budget, tests) < 2_000_000
+    assert limit_bytes_of(budget, contenders, (0,)) < (2_000_000,)
     # A single round is planned even if its tests are too small.
-    assert limit_bytes_of(budget, tests, 100_000_000) == limit_bytes_of(budget, tests, 3_000_000)
+    assert limit_bytes_of(budget, contenders, (10**8,)) == limit_bytes_of(budget, contenders, (3_000_000,))
+
+
+def test_directions_of_different_speed_have_bytes_for_as_many_rounds() -> None:
+    """100 and 1 Mbit/s: two seconds of the fast direction need 26 MB, those of the slow one 0.26 MB."""
+    budget, contenders, wanted = 700_000_000, 4, (26_000_000, 260_000)
+    fast, slow = limit_bytes_of(budget, contenders, wanted)
+    assert slow >= LEAST_TEST_BYTES
+    assert fast >= 26_000_000
+    assert limit_bytes_of(budget, contenders, wanted[::-1]) == (slow, fast)
+    # Six rounds spend the budget, though a test of the slow direction sends no more than it needs.
+    for rounds, fits in ((6, True), (7, False)):
+        spent = rounds * contenders * (fast * (1 + ACK_SHARE) + slow * (1 + ACK_SHARE) + 2 * CONTROL_BYTES)
+        assert (spent <= budget) is fits
+    # Equal parts end three rounds earlier, because a fast test needs its bytes.
+    assert 3 * contenders * 2 * 26_000_000 <= budget < 4 * contenders * 2 * 26_000_000
 
 
 def test_the_shortest_test_has_enough_intervals_behind_its_start_up() -> None:

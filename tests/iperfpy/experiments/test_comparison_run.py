@@ -87,9 +87,24 @@ def test_tests_within_a_budget_outlast_their_start_up() -> None:
     made = Probed(60.0, 20 << 20)
     made._lengths = Lengths(test_s=2.0, startup_s=1.0)
     each = made._test_limit_bytes(0.04, dict.fromkeys((Direction.FORWARD, Direction.REVERSE), 20e6))
-    assert 8 * each / 20e6 > 1.0 + 0.9
+    assert all(8 * limit / 20e6 > 1.0 + 0.9 for limit in each.values())
     # Without a rate to go by, six rounds of tests of a megabyte at least.
-    assert made._test_limit_bytes(0.04, {}) < 2_000_000
+    assert all(limit < 2_000_000 for limit in made._test_limit_bytes(0.04, {}).values())
+
+
+def test_a_slow_direction_leaves_its_part_of_a_budget_to_the_fast_one() -> None:
+    made = Probed(60.0, 200_000_000)
+    made._lengths = Lengths(test_s=2.0, startup_s=1.0)
+    made._limit_bytes = made._test_limit_bytes(0.04, {Direction.FORWARD: 100e6, Direction.REVERSE: 1e6})
+    fast, slow = (made._planned(made._contenders[0], way) for way in (Direction.FORWARD, Direction.REVERSE))
+    assert fast is not None
+    assert slow is not None
+    assert 8 * fast.limit_bytes / 100e6 > 1.9
+    assert fast.limit_bytes > 20 * slow.limit_bytes
+    assert 8 * slow.limit_bytes / 1e6 > 1.9
+    # A direction whose probe failed may be as fast as the other one.
+    first, second = made._test_limit_bytes(0.04, {Direction.FORWARD: 100e6}).values()
+    assert first == second
 
 
 @pytest.mark.parametrize(
