@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
 from iperfpy.report.pictures.html_page import html_of
 from iperfpy.report.pictures.latency_page import page_of_latency
+from iperfpy.report.pictures.palette import LOOKS
 from iperfpy.report.pictures.run_page import page_of
 from tests.interop.browser import Browser, browser, chromium
 from tests.iperfpy.report import diagnosis_scenes
@@ -169,16 +171,19 @@ def test_a_legend_can_be_used_without_a_mouse(tab: Browser, pages: dict[str, Pat
     assert tab.value("document.querySelector('.u-series:nth-child(2)').classList.contains('u-off')")
 
 
-def test_three_contenders_differ_in_a_legend_without_their_colours(
-    tab: Browser, pages: dict[str, Path]
-) -> None:
+def test_a_legend_has_the_dashes_of_its_lines(tab: Browser, pages: dict[str, Path]) -> None:
+    """The lengths of strokes and gaps, in pixels, of the marks of the first panel."""
     tab.open(pages["comparison"])
-    styles = tab.value(
+    marks = tab.value(
         "[...document.querySelectorAll('.panel')[0].querySelectorAll("
         "'.u-series:not(.bound):not(:first-child) .u-marker')]"
-        ".map(one => getComputedStyle(one).borderTopStyle)"
+        ".map(one => getComputedStyle(one).backgroundImage)"
     )
-    assert styles[:3] == ["solid", "dashed", "dotted"]
+    # A part of a gradient has the beginning and the end of a stroke or a gap.
+    ends = [[int(at) for at in re.findall(r" (\d+)px(?=[,)])", mark)] for mark in marks]
+    lengths = [[end - begin for begin, end in zip(one[::2], one[1::2], strict=True)] for one in ends]
+    assert lengths == [list(look.dash) for look in LOOKS[: len(marks)]]
+    assert len(marks) == 4
 
 
 def test_paper_is_light_and_has_the_panels(tab: Browser, pages: dict[str, Path]) -> None:

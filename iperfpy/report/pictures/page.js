@@ -16,8 +16,13 @@
   };
   const seconds = (value) => value.toLocaleString("en", { maximumFractionDigits: 2 });
 
-  // The style of a border that resembles the dashes of a line.
-  const border = (dash) => (!dash?.length ? "solid" : dash.length === 2 && dash[0] <= 3 ? "dotted" : "dashed");
+  // The dashes of a line as the background of its mark in the legend. No style of a border has dash and dot.
+  const dashes = (stroke, dash) => {
+    if (!dash?.length) return stroke;
+    let at = 0;
+    const parts = dash.map((length, place) => `${place % 2 ? "transparent" : stroke} ${at}px ${at += length}px`);
+    return `repeating-linear-gradient(90deg, ${parts.join(", ")})`;
+  };
 
   // Each interval's value holds until the next interval begins, so that the last one is drawn to its end.
   const held = (list) => list.concat(list.slice(-1));
@@ -88,7 +93,7 @@
         { ...axis, size: 26, gap: 3, values: (u, marks) => marks.map((at) => `${seconds(at)} s`), space: 60 },
         { ...axis, size: AXIS, gap: 4, values: (u, marks) => marks.map(short), space: 30 },
       ],
-      legend: { live: true, markers: { width: 2, dash: (u, i) => border(series[i].dash) } },
+      legend: { live: true, markers: { width: 0, fill: (u, i) => dashes(series[i].stroke, series[i].dash) } },
       cursor: {
         sync: { key: `timeline-${number}`, scales: ["x", null] },
         drag: { x: true, y: false },
