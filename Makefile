@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths over-time lab-check latency-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
+.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths over-time lab-check latency-check ikcp windows portable picture sim blind diff-check abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -70,6 +70,10 @@ lab-check: $(VENV)/.installed
 # disturbs it less. make latency-check ARGS="--only kcp-bbr --runs 1"
 latency-check: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.latency_check $(ARGS)
+
+# ikcp's own latency test in the simulator, 20 seeds of each mode: its library and ours give the published means
+ikcp: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.protocols.simulator.ikcp_path
 
 # as root: the README's picture, from the program's own output over a path between namespaces
 picture: $(VENV)/.installed

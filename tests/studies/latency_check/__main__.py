@@ -5,8 +5,8 @@
 100 messages of 100 bytes per second and their echoes, over 100 ms of round trip with 0, 2 and 10 % of loss:
 UDP, stock KCP in two modes, and kcp-bbr. The lab runs the program at both ends. Each cell has the medians of
 the runs, simulator / lab, and the ratio of the two. A run of the lab whose relay or whose client was late is
-repeated, and the row says "unclean" if there is no other. The exit status is 1 if a row differs by more than
-10 %, or has no clean run. Needs Linux.
+repeated, and the row says "unclean" if there is no other. The exit status is 1 if the larger of two medians
+is more than 10 % above the smaller one, or if a row has no clean run. Needs Linux.
 
 A study that was stopped continues: results/NAME.jsonl has every finished run. One that failed is made again.
 """
