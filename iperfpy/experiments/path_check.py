@@ -274,8 +274,9 @@ class PathCheck:
         extra = len(rungs) - len({step.share for step, _ in rungs if step.share <= max(schedule.LADDER)})
         if self._tests.over or extra >= self._scale.most_further or self._path.ladder_is_done(way, capacity):
             return []
-        # None if the highest rung decides: then nothing is missing.
         rates = ladder.further([rung for _, rung in rungs])
+        if not rates:
+            return []
         steps = [schedule.rung_step(self._scale, way, rate / capacity, last.seconds) for rate in rates]
         left_s = self._scale.total_for(self._path.rtt_s) * OVERTIME - self._tests.elapsed_s
         left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities) * (1 + ACK_SHARE)
