@@ -108,7 +108,7 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
     receiver's program left data unread.
     """
     evidence: dict[str, float | int | str] = {"share": round(share, 3)}
-    because = f"{format_percent(share)} of the time"
+    because = f"for {format_percent(share)} of the time"
     path = largest(run.path)
     segments = _window_segments(run, path, cause)
     # Only a window of a known size has a ceiling; a send buffer, or an application, has none.

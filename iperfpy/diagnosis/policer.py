@@ -150,13 +150,14 @@ def sentence(test: PolicerTest) -> str:
         return f"a token bucket explains {format_percent(test.explained)} of when packets were lost"
     if test.code is Code.FEW_LOSSES:
         if test.losses >= FEWEST_SAMPLES and test.passes >= FEWEST_SAMPLES:
-            return f"no policer: the {test.losses} losses came in too few periods"
+            return f"{test.losses} losses: they came in too few periods to tell a policer"
         return f"{test.losses} losses: too few to tell a policer ({FEWEST_SAMPLES} needed)"
+    if test.code is Code.NO_DELAY:
+        return f"{test.losses} losses: without round-trip times, a policer cannot be told from a queue"
     words = {
-        Code.NO_DELAY: "round-trip times are not known",
-        Code.RANDOM: "the losses do not come when a bucket would be empty",
-        Code.SHALLOW: "hardly a burst passed before losses, as with a short queue",
-        Code.INFLATED: "round-trip times rose before the losses",
-        Code.QUEUE: "a short queue of a faster path explains the losses as well",
+        Code.RANDOM: "they come at other times than those of a policer",
+        Code.SHALLOW: "hardly a burst passes before them, as with a short queue",
+        Code.INFLATED: "round-trip times are longer before them",
+        Code.QUEUE: "a short queue of a faster path explains them as well",
     }
-    return f"no policer: {words[test.code]}"
+    return f"{test.losses} losses, no sign of a policer: {words[test.code]}"

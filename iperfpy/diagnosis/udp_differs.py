@@ -64,18 +64,18 @@ def compare(rounds: Sequence[Sequence[RunEvidence]], direction: Direction) -> Tr
     paced = _kind([run for run in runs if run.over_udp and run.controlled])
     bare = _kind([run for run in runs if run.over_udp and not run.reliable])
     if stream is None or (paced is None and bare is None):
-        return Treatment(missing="UDP beside TCP: no rounds of both")
+        return Treatment(missing="UDP beside TCP (no round had both)")
     others = [kind for kind in (paced, bare) if kind is not None]
     fewest = min(len(kind.rates) for kind in (stream, *others))
     if fewest < FEWEST_ROUNDS:
-        return Treatment(missing=f"UDP beside TCP: {FEWEST_ROUNDS} rounds are needed, {fewest} ran")
+        return Treatment(missing=f"UDP beside TCP ({FEWEST_ROUNDS} rounds are needed, {fewest} ran)")
     # Bare datagrams that arrive show that the path carries them: a slow KCP is then KCP's affair.
     shown = bare if bare is not None else others[0]
     for kind in (stream, shown):
         if kind.noise > _NOISE:
             return Treatment(
-                missing=f"UDP beside TCP: the rates of {kind.name} differ by {format_percent(kind.noise)}"
-                f" between rounds (at most {format_percent(_NOISE)})"
+                missing=f"UDP beside TCP (the rates of {kind.name} differ by {format_percent(kind.noise)}"
+                f" between rounds, and may by {format_percent(_NOISE)})"
             )
     return _compared(stream, shown, paced, bare, fewest, direction)
 

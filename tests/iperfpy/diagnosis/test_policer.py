@@ -45,7 +45,7 @@ def test_other_losses_are_no_policer(path: Path) -> None:
     test = policer.detect(stream(path, 5e6))
     assert test.losses >= policer.FEWEST_SAMPLES
     assert not test.policed
-    assert policer.sentence(test).startswith("no policer: ")
+    assert policer.sentence(test).startswith(f"{test.losses} losses, no sign of a policer: ")
 
 
 @pytest.mark.parametrize(("loss", "seconds"), [(0.02, 10.0), (0.08, 3.0), (0.2, 3.0)])
@@ -147,5 +147,7 @@ def test_a_window_that_floods_another_path_shows_no_policer(
 def test_one_way_delays_need_the_round_trip_time() -> None:
     record = stream(POLICED, 5e6)
     one_way = replace(record, delay_us=record.delay_us - 40e3, one_way=True)
-    assert policer.detect(one_way).code is Code.NO_DELAY
+    test = policer.detect(one_way)
+    assert test.code is Code.NO_DELAY
+    assert policer.sentence(test).endswith("without round-trip times, a policer cannot be told from a queue")
     assert policer.detect(one_way, 40e3).policed
