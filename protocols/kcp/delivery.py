@@ -196,7 +196,7 @@ class DeliveryAccounting:
             self.record.copies(numbers, echoes_us, at)
             spurious, echoes = self.record.resent.spurious(numbers, echoes_us)
             if len(spurious):
-                recovery.found_spurious(spurious, echoes)
+                recovery.found_spurious(spurious, echoes, now_us)
         return len(fresh), samples
 
     def _sample(self, stamp_us: int, now_us: int, held_us: int = 0) -> tuple[Flight | None, int | None]:
@@ -358,7 +358,7 @@ class DeliveryAccounting:
             self.record.copies(numbers, echoes_us, at)
             spurious, echoes_us = self.record.resent.spurious(numbers, echoes_us, rows.repeated)
             if len(spurious):
-                recovery.found_spurious(spurious, echoes_us)
+                recovery.found_spurious(spurious, echoes_us, now_us)
         return len(fresh), samples
 
     def _mark_ranges(self, una: int, ack: RangeAck, now_us: int) -> int:

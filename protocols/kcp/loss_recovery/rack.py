@@ -10,8 +10,8 @@ Differences from RFC 8985:
 
 * There is no SACK scoreboard to search: the echo names the very transmission, and section 6.2 steps 2 and 3
   become one lookup.
-* The reordering window follows the displacement that was really seen, instead of counting DSACK rounds
-  (section 6.2 step 4).
+* The reordering window follows the displacement that was really seen, also by the transmission of which a
+  copy came first, instead of counting DSACK rounds (section 6.2 step 4).
 * The first hole of a full window, once lost several times, is sent again before it is found lost: hardly
   anything leaves after it that could tell.
 * A probe (section 7) waits two smoothed round trips, but without the worst-case delayed ACK of 7.2: a KCP
@@ -126,14 +126,21 @@ class Rack:
         arrived = given_up & (echoes_us >= window.state.sent_us[rows])
         self.spurious_losses += int(np.count_nonzero(arrived))
         self.timer.progressed(now_us)
+        self._note_displacement(echoes_us, now_us)
+
+    def _note_displacement(self, echoes_us: Int64s, now_us: int) -> None:
+        """Note by how much the oldest of these transmissions took longer than the newest acknowledged before.
+
+        The times of departure differ by less: on a slow path, nothing may leave in most of that time.
+        """
         oldest_us = int(echoes_us.min())
         if oldest_us < self._newest_us:
-            self.reordering.displaced(self._newest_us - oldest_us, now_us)
+            self.reordering.displaced(now_us - oldest_us - self._newest_rtt_us, now_us)
 
     def acks_arrived(self, numbers: Int64s, echoes_us: Int64s) -> None:
         """Do nothing: time decides here, not a count of ACKs."""
 
-    def found_spurious(self, numbers: Int64s, echoes_us: Int64s) -> None:
+    def found_spurious(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> None:
         self.spurious += len(numbers)
         self.spurious_losses += len(numbers)
         if self._probes:
@@ -142,6 +149,9 @@ class Rack:
                 self.spurious_losses -= echo_us < self._probes.get(number, 0)
         # A peer may report more repeats than there were; the path's losses do not become negative.
         self.spurious_losses = min(self.spurious_losses, self._given_up)
+        # A copy was acknowledged before the transmission that had been given up. If the window is so narrow
+        # that every segment of the longer of two ways is sent again, nothing else widens it.
+        self._note_displacement(echoes_us, now_us)
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         self.in_flight -= segments - lost

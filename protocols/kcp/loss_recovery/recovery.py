@@ -86,7 +86,7 @@ class Recovery(Protocol):
         """All ACKs of a batch, repeats included: serial numbers in any order and echoes, (n,) each, n > 0.
         Comes after `acknowledged`."""
 
-    def found_spurious(self, numbers: Int64s, echoes_us: Int64s) -> None:
+    def found_spurious(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> None:
         """These were sent again, and now an earlier transmission is echoed: (n,) each, n > 0, each segment
         once in its life. Comes after `acks_arrived`."""
 

@@ -35,7 +35,7 @@ class ReorderingWindow:
         return max(int(self._rtt.minimum_us * share), self._displacement_us * 11 // 10)
 
     def displaced(self, by_us: int, now_us: int) -> None:
-        """A transmission was acknowledged after one that left `by_us` later."""
+        """A transmission was acknowledged after one that left later, and took `by_us` longer."""
         # RFC 8985 ends the window at srtt. On a path of two ways the longer one exceeds any mean, and a
         # segment given up too early takes its own sample out of srtt.
         by_us = min(by_us, LARGEST_TIMEOUT_US)

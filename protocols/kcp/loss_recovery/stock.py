@@ -145,7 +145,7 @@ class StockRecovery:
             passing[late] = later.sum(axis=1)
         state.fastack[rows] += passing.astype(np.int32)
 
-    def found_spurious(self, numbers: Int64s, echoes_us: Int64s) -> None:
+    def found_spurious(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> None:
         self.spurious += len(numbers)
         self.spurious_losses = self.spurious
 

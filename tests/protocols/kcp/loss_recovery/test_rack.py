@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from iperfpy.protocols.kcp.loss_recovery.recovery_timer import LARGEST_TIMEOUT_US, SMALLEST_TIMEOUT_US
+from iperfpy.protocols.simulator.application import Bulk
+from iperfpy.protocols.simulator.path import Path, SecondWay
+from iperfpy.protocols.simulator.simulation import Simulation
 from tests.protocols.kcp.ends import Fixed, Half, ack, batch
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
+from tests.studies.paths.watched import bbr_engine
 
 RTT_US = 40_000
 START_US = 1_000_000
@@ -252,6 +256,45 @@ def test_displacement_within_the_window_is_no_loss() -> None:
     assert half.counts.fast == 0
 
 
+def test_a_delay_longer_than_the_time_between_two_transmissions_counts_whole() -> None:
+    """Two segments leave 5 ms apart, and the older one takes a way that is 14 ms longer: no transmission
+    left in the 9 ms between, and none can show them."""
+    half, now_us = _settled()
+    half.send(1, now_us)
+    half.send(1, now_us + 5_000)
+    half.acked(now_us + 5_000 + RTT_US, 41, una=40)
+    half.acked(now_us + 14_000 + RTT_US, 40, una=42)
+    assert half.recovery.reordering.width_us == pytest.approx(14_000 * 1.1, abs=2)
+
+
+def test_a_transmission_that_its_own_copy_overtook_widens_the_window() -> None:
+    half, now_us = _settled()
+    half.send(1, now_us)
+    half.send(1, now_us + 5_000)
+    half.acked(now_us + 5_000 + RTT_US, 41, una=40)
+    lost_us = now_us + RTT_US + REORDERING_US
+    assert half.transmit(lost_us) == [40]
+    half.send(1, lost_us)
+    half.acked(lost_us + RTT_US, 40, una=42, copy=1)
+    assert half.recovery.reordering.width_us == REORDERING_US
+    half.acked(now_us + 90_000, 40, una=42, copy=0)
+    assert half.recovery.spurious == 1
+    assert half.recovery.reordering.width_us == pytest.approx(50_000 * 1.1, abs=2)
+
+
+def test_two_ways_of_different_length_are_learned_at_any_rate() -> None:
+    """Segments leave as far apart as a third of the difference. Copies that overtake their originals would
+    keep the window as it is, and every second segment would be sent twice."""
+    there = Path(rate_bits_per_s=2.4e6, buffer_bytes=20_000, delay_us=2_300, second_way=SecondWay(14_000.0))
+    sender, receiver = bbr_engine(1), bbr_engine(1)
+    simulation = Simulation(1)
+    ways = simulation.link(there), simulation.link(Path(delay_us=2_300))
+    simulation.flow(sender, receiver, *ways, Bulk(sender))
+    simulation.run(12_000_000)
+    assert receiver.receiving.bytes > 1_000_000
+    assert receiver.receiving.duplicates < 0.02 * sender.counts.segments_sent
+
+
 @pytest.mark.parametrize(
     ("displacement_us", "width_us"), [(60_000, 66_000), (30_000_000, 11 * LARGEST_TIMEOUT_US // 10)]
 )
@@ -432,7 +475,7 @@ def test_every_resend_that_jitter_provoked_is_found_spurious() -> None:
     exchange = Exchange(left, right, way, way, (stream, Stream(0, 0)), seed=5)
     exchange.run()
     exchange.drain()
-    assert right.receiving.duplicates > 20
+    assert right.receiving.duplicates > 5
     assert left.recovery.spurious == right.receiving.duplicates == left.counts.fast + left.counts.early
 
 

@@ -89,11 +89,11 @@ class Watched(Rack):
         self._step(fresh.tolist(), Event.ACK)
         super().acknowledged(fresh, echoes_us, now_us)
 
-    def found_spurious(self, numbers: Int64s, echoes_us: Int64s) -> None:
+    def found_spurious(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> None:
         below = [number for number in numbers.tolist() if self._open(number)]
         self._step(below, Event.ACK)  # una says so in the same datagram
         self._step(numbers.tolist(), Event.OLD_ECHO)
-        super().found_spurious(numbers, echoes_us)
+        super().found_spurious(numbers, echoes_us, now_us)
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         self._step([n for n in self.where if n < self._window.una and self._open(n)], Event.ACK)
