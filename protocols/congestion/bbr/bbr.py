@@ -111,6 +111,7 @@ class Bbr:
         self._cycle_advanced = True  # the bandwidth filter has moved to the present cycle
         self._timed_out = False  # nothing was acknowledged since a timeout
         self._idle = False  # BBR.idle_restart
+        self._congestive = False  # the losses examined last were congestion
         self._standing = StandingQueue()
         self._on_entry: dict[Phase, Callable[[int], None]] = {
             Phase.DRAIN: self._enter_drain,
@@ -318,6 +319,8 @@ class Bbr:
         elif self.delay.may_examine(now_us):
             self._probe_rtt.suspect(losses, self.controls.burst)
             self._happen(PhaseEvent.PROBE_RTT_DUE, now_us)
+        elif self._congestive:  # the last answer holds until the path may be asked again
+            self.response.reduce_bandwidth(losses, now_us)
 
     def _undo_explained(self) -> None:
         """Undo the effects of losses that the present loss floor explains."""
@@ -537,13 +540,16 @@ class Bbr:
         if self._probe_rtt.overflow:
             # The floor was measured in the same queue, or behind the same policer.
             self.loss_floor.reset(now_us)
+            self._congestive = True
             self.response.reduce_by_excess(before, now_us)
         elif found.loss_rate > between:
+            self._congestive = False
             self.loss_floor.restart(found, now_us)
             self.max_bandwidth.restore()
             self.probe_wait.hasten()
         # Bursts, and not the rate, may have been too much for the path's buffer.
         elif not self.controls.cut_burst(self._probe_rtt.suspected_burst):
+            self._congestive = True
             self.response.reduce_by_excess(before, now_us)
 
     def _exit_probe_rtt(self, now_us: int) -> None:
@@ -553,7 +559,8 @@ class Bbr:
         and behind a policer it fills the token bucket, which the old rate would empty again.
         """
         probe, before_us = self._probe_rtt, self.delay.level_us
-        if self.delay.end_probe(probe.measured, now_us, settled=probe.settled):
+        lasted_us = probe.lasted_us(now_us)
+        if self.delay.end_probe(probe.measured, now_us, lasted_us=lasted_us, settled=probe.settled):
             # Behind a standing queue the path has delivered all that it can.
             self.max_bandwidth.reduce(probe.bandwidth_before, now_us)
         self._judge_losses(now_us)

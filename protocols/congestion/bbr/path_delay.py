@@ -61,6 +61,10 @@ RAISED_RTTS, RAISED_ROUNDS = 4, 2
 are needed: rounds are as long as the queue is deep."""
 EXAMINE_US, EXAMINE_RTTS = 1_000_000, 10
 """Least time between two PROBE_RTTs that examine an increase of round trips or of losses."""
+PROBE_RTT_REST = 8
+"""Least time between two PROBE_RTTs, as a multiple of the length of the first. They cost half the bandwidth,
+and so at most an eighteenth of it. A mean needs a number of samples, however long a slow path takes to give
+them: at 50 segments per second, with delays that vary, PROBE_RTT lasts several seconds."""
 STEADY_RTTS = 2
 """Round trips after a change of the sending rate in which the level does not fall. On a path of two ways,
 more segments of the shorter way arrive while the rate rises."""
@@ -141,6 +145,7 @@ class PathDelay:
         self._near_us = 0  # end of the last round near the level
         self._confirmed_us = 0  # BBR.probe_rtt_min_stamp
         self._probed_us = -PROBE_RTT_INTERVAL_US  # end of the last PROBE_RTT
+        self._probe_lasted_us = 0
 
     # -- the queue, as round-trip times show it
 
@@ -300,7 +305,8 @@ class PathDelay:
         # The clock is rounded down to the interval, so that flows of one host send less together.
         interval_us = self._interval_us
         age_us = now_us - now_us % interval_us - self._confirmed_us
-        return age_us > interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty)
+        old = age_us > interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty)
+        return old and self._rested(now_us)
 
     def raised(self, now_us: int) -> bool:
         """True if all round trips of late are far above the level: the path or its rate has changed."""
@@ -311,14 +317,20 @@ class PathDelay:
 
     def may_examine(self, now_us: int) -> bool:
         """True if the last PROBE_RTT was long enough ago for an examination."""
-        return now_us - self._probed_us > max(EXAMINE_US, EXAMINE_RTTS * self.level_us)
+        least_us = max(EXAMINE_US, EXAMINE_RTTS * self.level_us)
+        return self._rested(now_us) and now_us - self._probed_us > least_us
 
-    def end_probe(self, measured: DelaySamples, now_us: int, *, settled: bool) -> bool:
+    def _rested(self, now_us: int) -> bool:
+        """True if the flow can afford another PROBE_RTT."""
+        return now_us - self._probed_us >= PROBE_RTT_REST * self._probe_lasted_us
+
+    def end_probe(self, measured: DelaySamples, now_us: int, *, lasted_us: int, settled: bool) -> bool:
         """Evaluate PROBE_RTT.
 
         Parameters
         ----------
         measured : samples of its last round
+        lasted_us : its length
         settled : True if they are the path's own
 
         Returns
@@ -327,6 +339,7 @@ class PathDelay:
         """
         raised = self.last_round_us > self._raised_us
         self._confirmed_us = self._probed_us = now_us
+        self._probe_lasted_us = lasted_us
         self._raised_rounds = 0  # the increase has been examined
         if not settled or not measured.suffices:
             return raised

@@ -113,6 +113,10 @@ class ProbeRtt:
             self.losses.heads += loss.heads
             self.losses.tails += loss.tails
 
+    def lasted_us(self, now_us: int) -> int:
+        """Time since it began."""
+        return now_us - self._since_us
+
     @property
     def overflow(self) -> bool:
         """True if a full queue, or a policer, lost the segments."""
@@ -169,7 +173,7 @@ class ProbeRtt:
                 # The rate may have fallen to just what is sent now, and then the queue stays as it is.
                 self.settled = unchanged and self.pacing_gain < _PACING_GAIN
                 self.pacing_gain = _PACING_GAIN / 2
-        lasted = not self._by_clock or ack.now_us - self._since_us > PROBE_RTT_DURATION_US
+        lasted = not self._by_clock or self.lasted_us(ack.now_us) > PROBE_RTT_DURATION_US
         known = self.suspects is None or self.losses.sent >= RELIABLE_SAMPLE
         self.over = self.over or (self.settled and lasted and known)
         rate = carried * 1e6 / max(1, ack.now_us - self._round_us)

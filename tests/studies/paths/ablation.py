@@ -247,8 +247,10 @@ def _level(patch: Patch) -> None:
         set_level(self)
         self.level_us, self.spread_us = self.least_us, 0.0
 
-    def end_at_least(self: PathDelay, measured: DelaySamples, now_us: int, *, settled: bool) -> bool:
-        own_queue = end_probe(self, measured, now_us, settled=settled)
+    def end_at_least(
+        self: PathDelay, measured: DelaySamples, now_us: int, *, lasted_us: int, settled: bool
+    ) -> bool:
+        own_queue = end_probe(self, measured, now_us, lasted_us=lasted_us, settled=settled)
         if settled and measured.least_us < inf:
             self.least_us = measured.least_us
             least(self)

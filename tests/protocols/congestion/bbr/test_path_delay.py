@@ -323,7 +323,7 @@ def test_wide_jitter_is_no_increase() -> None:
 
 def test_an_increase_is_examined_once_a_second() -> None:
     delay, now_us = _after_rounds(*[60] * 20)
-    delay.end_probe(_measured(*[60] * 20), now_us, settled=True)
+    delay.end_probe(_measured(*[60] * 20), now_us, lasted_us=100_000, settled=True)
     ended_us = now_us
     while not delay.raised(now_us):
         now_us += ROUND_US
@@ -333,6 +333,17 @@ def test_an_increase_is_examined_once_a_second() -> None:
     assert not delay.may_examine(ended_us + EXAMINE_US)
 
 
+def test_a_long_probe_is_followed_by_eight_times_its_length_without_another() -> None:
+    delay, now_us = _after_rounds(*[60] * 20)
+    delay.end_probe(_measured(*[60] * 20), now_us, lasted_us=3_000_000, settled=False)
+    ended_us = now_us
+    while not delay.raised(now_us) and not delay.stale(now_us):
+        assert not delay.may_examine(now_us)
+        now_us += ROUND_US
+        _round(delay, now_us, *[120] * 20)
+    assert now_us - ended_us == pytest.approx(24 * SECOND, abs=ROUND_US)
+
+
 # -- the result of PROBE_RTT
 
 
@@ -340,7 +351,7 @@ def test_a_probe_behind_a_queue_changes_nothing_but_its_time() -> None:
     """The queue belongs to other flows, and round trips did not settle."""
     delay, now_us = _after_rounds(*[60, 70] * 20, 60, *[200] * 10)
     assert delay.raised(now_us)
-    delay.end_probe(_measured(*[110] * 20), now_us, settled=False)
+    delay.end_probe(_measured(*[110] * 20), now_us, lasted_us=200_000, settled=False)
     assert delay.level_us == 60_000
     assert delay.drained
     assert not delay.raised(now_us + 2 * SECOND)
@@ -349,7 +360,7 @@ def test_a_probe_behind_a_queue_changes_nothing_but_its_time() -> None:
 
 def test_a_probe_on_a_longer_path_replaces_the_level_at_once() -> None:
     delay, now_us = _after_rounds(*[60, 70] * 20, 60, *[200] * 10)
-    assert not delay.end_probe(_measured(*[198] * 10, *[200] * 10), now_us, settled=True)
+    assert not delay.end_probe(_measured(*[198] * 10, *[200] * 10), now_us, lasted_us=200_000, settled=True)
     assert delay.level_us == 199_000
     assert delay.least_us == 198_000
     assert not delay.drained
@@ -360,20 +371,20 @@ def test_a_probe_on_a_longer_path_replaces_the_level_at_once() -> None:
 def test_a_probe_that_drains_this_flows_queue_refutes_the_bandwidth() -> None:
     """Round trips fell, so the flow had sent more than the path delivers."""
     delay, now_us = _after_rounds(*[60, 70] * 20, 60, *[200] * 10)
-    assert delay.end_probe(_measured(*[61] * 20), now_us, settled=True)
+    assert delay.end_probe(_measured(*[61] * 20), now_us, lasted_us=200_000, settled=True)
     assert delay.level_us == 61_000
     assert delay.drained
 
 
 def test_a_probe_without_an_increase_refutes_nothing() -> None:
     delay, now_us = _after_rounds(*[60, 62] * 20)
-    assert not delay.end_probe(_measured(*[60] * 20), now_us, settled=True)
+    assert not delay.end_probe(_measured(*[60] * 20), now_us, lasted_us=200_000, settled=True)
 
 
 def test_a_probe_with_too_few_samples_leaves_the_level() -> None:
     delay, now_us = _after_rounds(60, *[70] * 50)
     now_us += 100_000
     assert delay.stale(now_us)
-    assert not delay.end_probe(_measured(80, 80), now_us, settled=True)
+    assert not delay.end_probe(_measured(80, 80), now_us, lasted_us=200_000, settled=True)
     assert delay.level_us == 60_000
     assert not delay.stale(now_us)

@@ -35,3 +35,11 @@ def test_an_empty_bucket_ends_the_overload_in_two_seconds(
     assert 0.4 * begun.sent < begun.policed <= most_dropped
     assert steady.policed < 0.05 * steady.sent
     assert steady.sent * 1_428 * 8 / 3 > 0.8 * policed
+
+
+def test_the_answer_about_losses_holds_until_the_path_may_be_asked_again() -> None:
+    """Otherwise 15 % are dropped: the flow may not examine all losses, and goes on with those it may not."""
+    forward = Path(100e6, 1_000_000, 30_000, loss=0.02, police_bits_per_s=5e6, bucket_bytes=64_000)
+    watched = single(forward, Path(delay_us=30_000), seed=1, seconds=20.0)
+    truth = watched.between(0.0, 20.0).truth
+    assert truth.policed + truth.lost < 0.11 * truth.sent
