@@ -1,9 +1,10 @@
-"""The examples run, the guides show them unchanged, and docs/python-api.md has every public name."""
+"""The examples of the Python API run, the guides show them, and docs/python-api.md has every public name."""
 
 from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,18 @@ import iperfpy
 from iperfpy.experiments.compare import CompareKeywords
 from iperfpy.experiments.latency_run import LatencyKeywords
 from iperfpy.measure_keywords import DiagnosisKeywords, MeasureKeywords, ServeKeywords
+from tests.interop.free_port import free_port
+from tests.interop.programs import wait_until
+from tests.open_ports import open_ports
 
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted(
+    path
+    for path in (ROOT / "examples").glob("*.py")
+    if re.search(r"^(from|import) iperfpy\b", path.read_text(), re.M)
+)
 PAGE = (ROOT / "docs" / "python-api.md").read_text()
 GUIDES = PAGE + (ROOT / "docs" / "simulator.md").read_text()
 
@@ -52,6 +60,26 @@ def test_an_example_runs_and_prints_the_expected_lines(path: Path, tmp_path: Pat
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(OUTPUT[path.stem], done.stdout)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("mode", "sent", "received"), [("sink", 70_000, 0), ("echo", 70_000, 70_000)])
+def test_the_target_of_a_tunnel_reads_and_returns(mode: str, sent: int, received: int) -> None:
+    """Its third mode sends without end."""
+    port = free_port()
+    words = [sys.executable, str(ROOT / "examples" / "tcp_target.py"), str(port), mode]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as target:
+        assert target.stdout is not None
+        wait_until(lambda: port in open_ports(), "the target does not listen")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(bytes(sent))
+            connection.shutdown(socket.SHUT_WR)
+            read = 0
+            while data := connection.recv(1 << 16):
+                read += len(data)
+        assert read == received
+        assert target.stdout.readline() == f"{sent} bytes read\n"
+        target.terminate()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
