@@ -111,7 +111,6 @@ class Bbr:
         self._cycle_advanced = True  # the bandwidth filter has moved to the present cycle
         self._timed_out = False  # nothing was acknowledged since a timeout
         self._idle = False  # BBR.idle_restart
-        self._congestive = False  # the losses examined last were congestion
         self._standing = StandingQueue()
         self._on_entry: dict[Phase, Callable[[int], None]] = {
             Phase.DRAIN: self._enter_drain,
@@ -319,7 +318,7 @@ class Bbr:
         elif self.delay.may_examine(now_us):
             self._probe_rtt.suspect(losses, self.controls.burst)
             self._happen(PhaseEvent.PROBE_RTT_DUE, now_us)
-        elif self._congestive:  # the last answer holds until the path may be asked again
+        elif self.response.congestive:  # the last answer holds until the path may be asked again
             self.response.reduce_bandwidth(losses, now_us)
 
     def _undo_explained(self) -> None:
@@ -540,16 +539,16 @@ class Bbr:
         if self._probe_rtt.overflow:
             # The floor was measured in the same queue, or behind the same policer.
             self.loss_floor.reset(now_us)
-            self._congestive = True
+            self.response.congestive = True
             self.response.reduce_by_excess(before, now_us)
         elif found.loss_rate > between:
-            self._congestive = False
+            self.response.congestive = False
             self.loss_floor.restart(found, now_us)
             self.max_bandwidth.restore()
             self.probe_wait.hasten()
         # Bursts, and not the rate, may have been too much for the path's buffer.
         elif not self.controls.cut_burst(self._probe_rtt.suspected_burst):
-            self._congestive = True
+            self.response.congestive = True
             self.response.reduce_by_excess(before, now_us)
 
     def _exit_probe_rtt(self, now_us: int) -> None:

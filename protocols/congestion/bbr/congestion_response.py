@@ -82,6 +82,10 @@ class CongestionResponse:
 
     `delay` and `max_bandwidth` must have taken an ACK before it comes here, since losses are compared with
     their present values. bbr.py shows the order.
+
+    Attributes
+    ----------
+    congestive : True if the losses that PROBE_RTT examined last were congestion
     """
 
     def __init__(self, delay: PathDelay, loss_floor: LossFloor, max_bandwidth: MaxBandwidth) -> None:
@@ -89,7 +93,7 @@ class CongestionResponse:
         self._recent, self._block_complete = RecentLosses(), False
         self._totals = LossTotals()  # at the end of the last round
         self._cruise = CruiseLosses()
-        self._longest_run = MAX_CONGESTION_RUN
+        self._longest_run, self.congestive = MAX_CONGESTION_RUN, False
         self._rate_changed_us: int | None = None  # until the segments sent before are resolved
         # for UP behind a policer, segments per second
         self._policed_rate = inf  # at which losses without a queue ended an UP

@@ -144,8 +144,7 @@ class PathDelay:
         # age of the estimate
         self._near_us = 0  # end of the last round near the level
         self._confirmed_us = 0  # BBR.probe_rtt_min_stamp
-        self._probed_us = -PROBE_RTT_INTERVAL_US  # end of the last PROBE_RTT
-        self._probe_lasted_us = 0
+        self._rested_us = 0.0  # time from which the next PROBE_RTT may begin
 
     # -- the queue, as round-trip times show it
 
@@ -306,7 +305,7 @@ class PathDelay:
         interval_us = self._interval_us
         age_us = now_us - now_us % interval_us - self._confirmed_us
         old = age_us > interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty)
-        return old and self._rested(now_us)
+        return old and now_us > self._rested_us
 
     def raised(self, now_us: int) -> bool:
         """True if all round trips of late are far above the level: the path or its rate has changed."""
@@ -317,12 +316,7 @@ class PathDelay:
 
     def may_examine(self, now_us: int) -> bool:
         """True if the last PROBE_RTT was long enough ago for an examination."""
-        least_us = max(EXAMINE_US, EXAMINE_RTTS * self.level_us)
-        return self._rested(now_us) and now_us - self._probed_us > least_us
-
-    def _rested(self, now_us: int) -> bool:
-        """True if the flow can afford another PROBE_RTT."""
-        return now_us - self._probed_us >= PROBE_RTT_REST * self._probe_lasted_us
+        return now_us > self._rested_us
 
     def end_probe(self, measured: DelaySamples, now_us: int, *, lasted_us: int, settled: bool) -> bool:
         """Evaluate PROBE_RTT.
@@ -338,8 +332,8 @@ class PathDelay:
         True if the queue before PROBE_RTT was this flow's own: it had sent more than the path delivers.
         """
         raised = self.last_round_us > self._raised_us
-        self._confirmed_us = self._probed_us = now_us
-        self._probe_lasted_us = lasted_us
+        self._confirmed_us = now_us
+        self._rested_us = now_us + max(EXAMINE_US, EXAMINE_RTTS * self.level_us, PROBE_RTT_REST * lasted_us)
         self._raised_rounds = 0  # the increase has been examined
         if not settled or not measured.suffices:
             return raised

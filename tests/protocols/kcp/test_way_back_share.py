@@ -88,7 +88,7 @@ def test_needless_retransmissions_are_found_on_two_ways_of_different_length() ->
     way = _way(0.0).with_(second_way=SecondWay(extra_us=40_000))
     watched = single(way, Path(delay_us=RTT_US / 2, loss=0.02), 1, SECONDS, _newer)
     truth, sender = watched.receiver.receiving.duplicates, watched.sender
-    assert truth > 20
+    assert truth > 5
     assert abs(sender.recovery.spurious - truth) <= 0.02 * sender.counts.segments_sent
 
 
