@@ -71,6 +71,22 @@ def test_no_line_is_too_long() -> None:
     assert long_lines(f"| {line} |\n```\n{code}\n```\n{line}\n{line[1:]}") == [line]
 
 
+def uneven_rows(text: str) -> list[str]:
+    """The rows of a page's tables with more or fewer cells than the first row of their table."""
+    found, cells = [], 0
+    for line in CODE.sub("", text).splitlines():
+        row = re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line)) if line.startswith("|") else []
+        if row and cells and len(row) != cells:
+            found.append(line)
+        cells = cells or len(row) if row else 0
+    return found
+
+
+def test_every_row_of_a_table_has_its_cells() -> None:
+    assert {str(page): rows for page in documents() if (rows := uneven_rows(page.read_text()))} == {}
+    assert uneven_rows("| a | b |\n|---|---|\n| `c|d` | e |\n| f |\n\n| g |\n") == ["| f |"]
+
+
 def test_the_first_page_is_short_and_cites_its_figures() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120
