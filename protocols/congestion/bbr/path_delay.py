@@ -62,9 +62,10 @@ are needed: rounds are as long as the queue is deep."""
 EXAMINE_US, EXAMINE_RTTS = 1_000_000, 10
 """Least time between two PROBE_RTTs that examine an increase of round trips or of losses."""
 PROBE_RTT_REST = 8
-"""Least time between two PROBE_RTTs, as a multiple of the length of the first. They cost half the bandwidth,
-and so at most an eighteenth of it. A mean needs a number of samples, however long a slow path takes to give
-them: at 50 segments per second, with delays that vary, PROBE_RTT lasts several seconds."""
+"""Time after a PROBE_RTT without an examination, as a multiple of its length. It costs half the bandwidth,
+and so examinations cost at most an eighteenth of it. A mean needs a number of samples, however long a slow
+path takes to give them: at 50 segments per second, with delays that vary, PROBE_RTT lasts several seconds.
+Flows that share a queue need the probes by the clock together, so these have no rest."""
 STEADY_RTTS = 2
 """Round trips after a change of the sending rate in which the level does not fall. On a path of two ways,
 more segments of the shorter way arrive while the rate rises."""
@@ -144,7 +145,7 @@ class PathDelay:
         # age of the estimate
         self._near_us = 0  # end of the last round near the level
         self._confirmed_us = 0  # BBR.probe_rtt_min_stamp
-        self._rested_us = 0.0  # time from which the next PROBE_RTT may begin
+        self._rested_us = 0.0  # until then, no examination
 
     # -- the queue, as round-trip times show it
 
@@ -304,8 +305,7 @@ class PathDelay:
         # The clock is rounded down to the interval, so that flows of one host send less together.
         interval_us = self._interval_us
         age_us = now_us - now_us % interval_us - self._confirmed_us
-        old = age_us > interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty)
-        return old and now_us > self._rested_us
+        return age_us > interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty)
 
     def raised(self, now_us: int) -> bool:
         """True if all round trips of late are far above the level: the path or its rate has changed."""
