@@ -118,6 +118,11 @@ def for_policer(rate: float, *, adapts: bool = False) -> tuple[str]:
     )
 
 
+def for_overfilled() -> tuple[str]:
+    """Advice about a path that drops a part of what a sender without congestion control sends at once."""
+    return ("kcp-bbr, which finds the rate of the path; a larger window loses more",)
+
+
 def for_queue(
     rate: float,
     rtt_us: float,

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from iperfpy.diagnosis import advice
+from iperfpy.diagnosis.calm_bins import drops_by_load
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.stretches import settled_rate
@@ -29,6 +30,7 @@ _LIMITS: Mapping[str, tuple[Cause, str]] = {
     EvidenceLimit.PROCESSOR: (Cause.PROCESSOR, "the sender's processor"),
 }
 """Limit -> cause, and its words."""
+_WINDOWS = (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW)
 ENDS = frozenset(cause for cause, _ in _LIMITS.values())
 NOTICED, MOST = 0.1, 0.5
 """Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
@@ -103,14 +105,17 @@ def held_up(run: RunEvidence) -> Finding | None:
 def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Finding | None:
     """Describe one limit; None for a window that another cause keeps full.
 
-    A window that carries more per round trip than arrived is full because the path's queue, or a loss, holds
-    up its segments. If the receiver's kernel announces it, and round trips do not explain it either, the
-    receiver's program left data unread.
+    A window is full of segments that wait for their repair if the path drops what exceeds its rate: a larger
+    one loses more. A window that carries more per round trip than arrived is full because the path's queue,
+    or a loss, holds up its segments. If the receiver's kernel announces it, and round trips do not explain
+    it either, the receiver's program left data unread.
     """
     evidence: dict[str, float | int | str] = {"share": round(share, 3)}
     because = f"for {format_percent(share)} of the time"
     path = largest(run.path)
     segments = _window_segments(run, path, cause)
+    if cause in _WINDOWS and overfilled(path):
+        return None
     # Only a window of a known size has a ceiling; a send buffer, or an application, has none.
     if segments and path is not None and path.min_rtt_us:
         rtt_us = own_rtt_us(path, segments)
@@ -127,6 +132,17 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
         because,
         advice.for_end(cause, _twice(run, path, segments), run.window_flags),
         evidence=evidence,
+    )
+
+
+def overfilled(path: PathEvidence | None) -> bool:
+    """True if the stream sent more at once than the path takes, which dropped the excess."""
+    # Counters of the kernel date a loss a round trip late, beside other packets.
+    return (
+        path is not None
+        and path.flight is not None
+        and not path.extra.get("sampled")
+        and drops_by_load(path.flight)
     )
 
 
@@ -154,9 +170,9 @@ def _rate(run: RunEvidence) -> float:
 
 
 def _held(run: RunEvidence, path: PathEvidence, segments: int) -> float:
-    """Factor by which losses lengthen the time of a window: it is held up until the last of them is repaired,
-    and that much is its own doing. A repair may be lost again. A retransmission in vain shows no arrival of
-    its own, and holds nothing up."""
+    """Factor by which losses by chance lengthen the time of a window: it is held up until the last of them is
+    repaired, and that much is its own doing. A repair may be lost again. A retransmission in vain shows no
+    arrival of its own, and holds nothing up."""
     if path.flight is None:
         return 1.0
     sent = max(1, int(path.flight.sent_packets.sum()))
@@ -219,7 +235,7 @@ def _unread(run: RunEvidence, path: PathEvidence, share: float, ceiling: float) 
 def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) -> int | None:
     """Segments of the window that limits: of the settings, as the receiver announced it, or about the number
     in flight; None if unknown."""
-    if cause not in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW):
+    if cause not in _WINDOWS:
         return None
     if run.windows:
         return run.windows[cause is Cause.RECEIVE_WINDOW]
@@ -230,26 +246,35 @@ def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) 
     return round(run.bits_per_second * path.rtt_us["p50"] / 8e6 / path.packet_bytes) or None
 
 
-def own_rate(run: RunEvidence) -> Finding | None:
-    """Name the rate that the test asked for, if it was reached."""
+def own_rate(run: RunEvidence, *, by_chance: bool = False) -> Finding | None:
+    """Name the rate that the test asked for, if it was reached.
+
+    by_chance : True if the losses do not depend on the rate: that of the datagrams that left counts
+    """
     target = run.target_bits_per_second * max(1, run.streams)
-    if not target or run.bits_per_second < _OWN_RATE * target:
+    if not target or _reached(run, by_chance) < _OWN_RATE * target:
         return None
     return Finding(
         run.direction,
         Cause.APPLICATION,
-        Confidence.SURE,
+        Confidence.LIKELY if by_chance else Confidence.SURE,
         f"the test's own rate, {format_rate(target)} (-b)",
-        _carried(run),
+        _carried(run) + ", by chance" * by_chance,
         "a higher -b, or -b 0",
         evidence={"target_bits_per_s": round(target), "share": 1.0},
     )
 
 
+def _reached(run: RunEvidence, by_chance: bool) -> float:
+    """Payload rate that arrived; with losses by chance, that of the datagrams that left."""
+    sent, lost = sent_datagrams(run), lost_datagrams(run)
+    return run.bits_per_second * (sent / (sent - lost) if by_chance and sent > lost else 1.0)
+
+
 def _carried(run: RunEvidence) -> str:
     if run.reliable:
         return "the path carried it"
-    lost, sent = lost_datagrams(run), _sent_datagrams(run)
+    lost, sent = lost_datagrams(run), sent_datagrams(run)
     return f"{lost:,} of {sent:,} datagrams were lost" if lost else "all of it arrived"
 
 
@@ -318,20 +343,23 @@ def one_machine(run: RunEvidence) -> Finding:
     )
 
 
-def sending_machine(run: RunEvidence) -> Finding | None:
-    """Name the limit of datagrams that all arrived, though fewer left than the test asked for."""
-    sent = _sent_datagrams(run)
+def sending_machine(run: RunEvidence, *, by_chance: bool = False) -> Finding | None:
+    """Name the limit of datagrams that all arrived, though fewer left than the test asked for.
+
+    by_chance : True if those that did not arrive were lost whatever the rate
+    """
+    sent = sent_datagrams(run)
     target = run.target_bits_per_second * max(1, run.streams)
-    if run.reliable or not sent or lost_datagrams(run) > _FEW_LOST * sent:
+    if run.reliable or not sent or (not by_chance and lost_datagrams(run) > _FEW_LOST * sent):
         return None
-    if target and run.bits_per_second >= _OWN_RATE * target:
+    if target and _reached(run, by_chance) >= _OWN_RATE * target:
         return None
     asked = f"{format_rate(target)} were asked for" if target else "no rate was asked for"
     return Finding(
         run.direction,
         Cause.PROCESSOR,
         Confidence.LIKELY,
-        "the sending machine: all that it sent arrived",
+        "the sending machine: all that it sent arrived" + ", but for random loss" * by_chance,
         asked,
         "larger datagrams (-l), or more streams (-P)",
         evidence={"rate_bits_per_s": round(run.bits_per_second), "share": 1.0},
@@ -348,7 +376,8 @@ def lost_datagrams(run: RunEvidence) -> int:
     return max(recorded, int(run.figures.lost or 0))
 
 
-def _sent_datagrams(run: RunEvidence) -> int:
+def sent_datagrams(run: RunEvidence) -> int:
+    """Datagrams that left, 0 if no record of the path has any."""
     recorded = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
     return max(recorded, int(run.figures.sent or 0)) if recorded else 0
 

@@ -6,6 +6,7 @@ decides, and `Cause.UNKNOWN` names the number that is missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from iperfpy.diagnosis import advice, policer
@@ -17,11 +18,14 @@ from iperfpy.diagnosis.end_limits import (
     held_up,
     largest,
     limit_shares,
+    lost_datagrams,
     one_machine,
+    overfilled,
     own_rate,
     processor,
     quiet,
     sending_machine,
+    sent_datagrams,
 )
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
@@ -62,7 +66,14 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
         if one.flight is not None
     ]
     test = max(tests, key=lambda one: (one.policed, one.losses), default=None)
-    ends = [own_rate(run), *end_limits(run), processor(run), sending_machine(run), _policer(run, test)]
+    by_chance = _lost_by_chance(run, path, test)
+    ends = [
+        own_rate(run, by_chance=by_chance),
+        *end_limits(run),
+        processor(run),
+        sending_machine(run, by_chance=by_chance),
+        _policer(run, test),
+    ]
     # Times and losses of an end that did not run for a while are not those of the path.
     path_only = () if held_up(run) else _of_path(run, path, test)
     # Delay and reordering between two ends of one machine are those of its processors.
@@ -193,26 +204,46 @@ def _spurious(run: RunEvidence) -> Finding | None:
 
 
 def _noise(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
-    """Random loss that the sender's model of the path and its record of the packets both show."""
+    """Random loss that the sender's model of the path and its record of the packets both show. A sender of
+    datagrams has no model: theirs shows in the record alone."""
+    if _lost_by_chance(run, path, test):
+        return _random_loss(run, sent_datagrams(run), lost_datagrams(run), "datagrams, beside short delays")
     if path is None or path.flight is None or not path.noise_share or (test and test.policed):
         return None
     rate = path.rate_bits_per_s or settled_rate(path.flight)
     sent, lost = calm_losses(path.flight, rate, path.packet_bytes or _USUAL_PACKET)
     if lost < policer.FEWEST_SAMPLES or lost < _NOISE * sent:
         return None
-    share = lost / sent
-    if not 1 / _AGREE < path.noise_share / share < _AGREE:
+    if not 1 / _AGREE < path.noise_share * sent / lost < _AGREE:
         return None
+    return _random_loss(run, sent, lost, "packets that found no queue of the sender's own")
+
+
+def _random_loss(run: RunEvidence, sent: int, lost: int, words: str) -> Finding:
+    share = lost / sent
     error = (share * (1 - share) / sent) ** 0.5
     return Finding(
         run.direction,
         Cause.NOISE,
         Confidence.LIKELY,
         f"random loss: {format_percent(share)} (standard error {format_percent(error)}) without a queue",
-        f"{lost} of {sent} packets that found no queue of the sender's own",
+        f"{lost} of {sent} {words}",
         *advice.for_loss(share, adapts=_adapts(run)),
         evidence={"share": round(share, 5), "error": round(error, 5), "losses": lost},
     )
+
+
+def _lost_by_chance(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> bool:
+    """True if datagrams were lost by chance: no bucket predicts the losses, and no queue stood, not even one
+    that a router keeps short by drops at random."""
+    if run.reliable or path is None or test is None or not path.min_rtt_us:
+        return False
+    # A receiver that is too slow drops at times that no bucket predicts either.
+    if run.kernel_drops or processor(run) is not None:
+        return False
+    # A rate above that of the path raises the usual round trip, not only some of them.
+    flat = path.rtt_us.get("p50", math.inf) - path.min_rtt_us <= FAIR_QUEUE_US
+    return flat and test.code is policer.Code.RANDOM
 
 
 def _reordering(run: RunEvidence) -> Finding | None:
@@ -302,7 +333,10 @@ def _mtu(run: RunEvidence) -> Finding | None:
 
 
 def _line(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
-    """The path itself, if congestion control held the sender for most of the time, or nothing was lost."""
+    """The path itself, if congestion control held the sender for most of the time, nothing was lost, or a
+    sender without congestion control sent too much at once."""
+    if run.reliable and not run.controlled and overfilled(path):
+        return _overfilled(run, path)
     shares = limit_shares(run)
     held = sum(shares.get(limit, 0.0) for limit in (EvidenceLimit.PACING, EvidenceLimit.CONGESTION_WINDOW))
     losses = test.losses if test is not None else 0
@@ -323,6 +357,20 @@ def _line(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None)
         because.removeprefix("; "),
         "a longer test (-t)" if short else "",
         evidence={"rate_bits_per_s": round(run.bits_per_second), "share": round(held, 3)},
+    )
+
+
+def _overfilled(run: RunEvidence, path: PathEvidence | None) -> Finding:
+    flight = path.flight if path is not None else None
+    lost = 1 - flight.arrived_packets.sum() / max(1, flight.sent_packets.sum()) if flight is not None else 0.0
+    return Finding(
+        run.direction,
+        Cause.LINE,
+        Confidence.LIKELY,
+        f"the path, which drops packets that leave together: {format_rate(run.bits_per_second)} arrived",
+        f"{format_percent(lost)} of the packets were lost, the larger part where many left at once",
+        *advice.for_overfilled(),
+        evidence={"rate_bits_per_s": round(run.bits_per_second), "lost_share": round(float(lost), 4)},
     )
 
 

@@ -15,7 +15,7 @@ from iperfpy.diagnosis import advice, one_run
 from iperfpy.diagnosis.evidence import EndFigures
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
-from tests.iperfpy.diagnosis.synthetic import Path, limited, run, stream
+from tests.iperfpy.diagnosis.synthetic import Path, bins, carry, limited, run, stream
 
 LINE = stream(Path(rate=50e6), 5e6)
 
@@ -140,6 +140,50 @@ def test_a_window_that_losses_hold_up_is_too_small_and_its_advice_is_in_bytes() 
     assert findings[0].cause is Cause.PROCESSOR
 
 
+def _in_bursts(path: Path, sizes: Sequence[int] = (40, 160)) -> PathEvidence:
+    """Segments and repairs of a full send window: bursts of these sizes, every 10 ms for 10 s."""
+    counts = np.resize(sizes, 1_000)
+    sent_us = np.repeat(np.arange(1_000) * 10e3, counts)
+    delays = carry(path, sent_us, 1_428, np.random.default_rng(1))
+    flight = replace(bins(sent_us, delays, 1_428), one_way=False)
+    flight = replace(flight, delay_us=flight.delay_us + path.rtt_us)
+    return replace(limited(send_window=0.99), flight=flight, min_rtt_us=path.rtt_us)
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        (Path(rate=500e6, queue=10**6, rtt_us=20e3, police=10e6, bucket=64_000), Cause.POLICER),
+        (Path(rate=500e6, queue=10**6, rtt_us=20e3, police=10e6, bucket=64_000, loss=0.03), Cause.POLICER),
+        (Path(rate=20e6, queue=12_000, rtt_us=50e3), Cause.LINE),
+        (Path(rate=1e9, queue=10**6, rtt_us=20e3, loss=0.6), Cause.SEND_WINDOW),
+        (Path(rate=1e9, queue=10**6, rtt_us=20e3, loss=0.6, mean_burst=4.0), Cause.SEND_WINDOW),
+    ],
+    ids=("policer", "policer-and-chance", "short-queue", "chance", "runs"),
+)
+def test_a_window_that_loses_what_it_sends_at_once_is_not_too_small(path: Path, first: Cause) -> None:
+    """Each repair may be lost again, by chance or because as many leave together: chance takes no more of a
+    larger window."""
+    stream = _in_bursts(path)
+    assert stream.flight is not None
+    arrived = float(stream.flight.arrived_bytes.sum()) * 8 / 10
+    window = {"windows": (2_048, 2_048), "window_flags": ("--sndwnd", "--rcvwnd")}
+    stock = {"transport": "kcp", "controlled": False}
+    findings = one_run.conclude(run(path=(stream,), bits_per_second=0.9 * arrived, **stock, **window))
+    assert findings[0].cause is first
+    assert (Cause.SEND_WINDOW in {finding.cause for finding in findings}) is (first is Cause.SEND_WINDOW)
+    assert ("larger window" in one_run.advice_line(findings)) is (first is not Cause.SEND_WINDOW)
+
+
+def test_counters_that_date_losses_late_do_not_tell_which_packets_were_lost() -> None:
+    stream = _in_bursts(Path(rate=20e6, queue=12_000, rtt_us=50e3))
+    sampled = replace(stream, extra={"sampled": 1})
+    tcp = {"transport": "tcp", "windows": (300, 300), "bits_per_second": 18e6}
+    for path, named in ((stream, False), (sampled, True)):
+        findings = one_run.conclude(run(path=(path,), **tcp))
+        assert (Cause.SEND_WINDOW in {finding.cause for finding in findings}) is named
+
+
 def test_limits_below_a_tenth_of_the_time_are_not_named() -> None:
     path = PathEvidence(flight=LINE, limited_us={"send-window": 900_000, "pacing": 9_100_000}, min_rtt_us=5e4)
     assert one_run.conclude(run(path=(path,)))[0].cause is Cause.LINE
@@ -151,6 +195,37 @@ def test_the_rate_of_the_test_is_the_limit_if_it_was_reached() -> None:
     assert "-b" in findings[0].sentence
     slower = one_run.conclude(run(target_bits_per_second=5e6, bits_per_second=9e6, streams=2))
     assert slower[0].cause is not Cause.APPLICATION
+
+
+def test_datagrams_lost_by_chance_leave_the_rate_of_the_test_its_limit() -> None:
+    """Less than the rate arrives then, and nothing of it is the rate of the path."""
+    flight = stream(Path(rate=20e6, queue=100_000, loss=0.05), 8e6)
+    sent, arrived = int(flight.sent_packets.sum()), int(flight.arrived_packets.sum())
+    rtts = {"p5": 50e3, "p50": 51e3, "p95": 58e3, "max": 60e3}
+    path = PathEvidence(flight=flight, min_rtt_us=50e3, rtt_us=rtts)
+    udp = {"transport": "udp", "reliable": False, "controlled": False, "target_bits_per_second": 8e6}
+    rate = 8e6 * arrived / sent
+    first, other = one_run.conclude(run(path=(path,), bits_per_second=rate, **udp))
+    assert (first.cause, other.cause) == (Cause.APPLICATION, Cause.NOISE)
+    assert first.because == f"{sent - arrived} of {sent:,} datagrams were lost, by chance"
+    assert other.evidence["share"] == pytest.approx(0.05, rel=0.2)
+    # A queue that a router keeps short drops by chance as well; a policer does not.
+    standing = replace(path, rtt_us={**rtts, "p50": 56e3})
+    policed = replace(
+        path, flight=stream(Path(rate=50e6, police=7e6, bucket=50_000, queue=100_000, rtt_us=50e3), 8e6)
+    )
+    for other_path in (standing, policed):
+        causes = {one.cause for one in one_run.conclude(run(path=(other_path,), bits_per_second=7e6, **udp))}
+        assert not causes & {Cause.APPLICATION, Cause.NOISE}
+    # The sender reached less than the rate that was asked for.
+    slow = one_run.conclude(run(path=(path,), bits_per_second=0.9 * rate, **udp))
+    assert [one.cause for one in slow] == [Cause.PROCESSOR, Cause.NOISE]
+    assert "but for random loss" in slow[0].sentence
+    # A receiver that is too slow drops by chance, too.
+    busy = run(path=(path,), bits_per_second=rate, cpu_percent={"receiver_total": 99.0}, **udp)
+    assert [one.cause for one in one_run.conclude(busy)] == [Cause.PROCESSOR]
+    dropping = run(path=(path,), bits_per_second=rate, kernel_drops=40, **udp)
+    assert [one.cause for one in one_run.conclude(dropping)] == [Cause.UNKNOWN]
 
 
 def test_datagrams_that_the_kernel_dropped_are_the_receivers_fault() -> None:
