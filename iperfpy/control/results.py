@@ -382,7 +382,7 @@ def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[
             kept[key] = value
     # Only the sample of a whole test has it, and only from an end that knows of it.
     p95_us = _figure(values.get(RTT_P95_KEY))
-    if p95_us is not None and f"{RTT_KEY}_max" in kept:
+    if p95_us is not None and p95_us >= 0 and f"{RTT_KEY}_max" in kept:
         kept[RTT_P95_KEY] = p95_us
     return kept
 

@@ -42,12 +42,12 @@ class LoadedRtt:
     rtt_p95_us: float | None
 
 
-def increase_us(idle_p50_us: float | None, loaded_p95_us: float | None) -> float | None:
+def increase_us(idle_us: float | None, loaded_p95_us: float | None) -> float | None:
     """The increase of the round-trip time under load, in microseconds.
 
     Parameters
     ----------
-    idle_p50_us : median round-trip time before the load
+    idle_us : round-trip time before the load: its median, or of a single test the shortest one
     loaded_p95_us : 95th percentile of the round-trip time under load
 
     Returns
@@ -55,9 +55,9 @@ def increase_us(idle_p50_us: float | None, loaded_p95_us: float | None) -> float
     float or None
         0.0 if the load made it no longer; None if one of the two is not known.
     """
-    if idle_p50_us is None or loaded_p95_us is None:
+    if idle_us is None or loaded_p95_us is None:
         return None
-    return max(0.0, loaded_p95_us - idle_p50_us)
+    return max(0.0, loaded_p95_us - idle_us)
 
 
 def grade(
@@ -89,8 +89,8 @@ def grade(
     measured = [load.rtt_p95_us for load in (loads if reason else full) if load.rtt_p95_us is not None]
     if not measured:
         return Bufferbloat(reason=reason or "no echo came back under load")
-    increase = max(0.0, max(measured) - idle_p50_us)
-    return Bufferbloat("" if reason else _letter(increase), increase, reason)
+    increase = increase_us(idle_p50_us, max(measured))
+    return Bufferbloat("" if reason or increase is None else _letter(increase), increase, reason)
 
 
 def _is_full(load: LoadedRtt, session_bits_per_s: Sequence[float]) -> bool:

@@ -169,7 +169,7 @@ def _loss(model: PathModel, direction: Direction) -> Finding | None:
     if loss.runs is not None:
         evidence["mean_run"] = round(loss.mean_run, 2)
     if not loss.present:
-        in_runs = f", {loss.mean_run:.2g} in a row" if loss.mean_run > 1 else ""
+        in_runs = f", {loss.mean_run:.2g} in a row on average" if loss.mean_run > 1 else ""
         return Finding(
             direction,
             Cause.UNKNOWN,

@@ -117,7 +117,7 @@ def _window_rates(standing: Sequence[Overloaded], width_us: float, long_us: floa
     """Measure the windows of the time in which the queue stood.
 
     The bottleneck then sends packet after packet, so the gaps between arrivals tell its rate. A run of losses
-    behind it makes one long gap, of which the rate is no reason: gaps longer than the usual one of their
+    behind it makes one long gap, which the rate does not explain: gaps longer than the usual one of their
     window by `long_us` are left out, with the packets that end them.
     """
     arrived: list[float] = []

@@ -536,13 +536,13 @@ class Bbr:
         if before is None or not found.sent:
             return
         between = (before.loss_rate + self._probe_rtt.expected_loss(self.loss_floor.estimate)) / 2
+        self.response.congestive = False
         if self._probe_rtt.overflow:
             # The floor was measured in the same queue, or behind the same policer.
             self.loss_floor.reset(now_us)
             self.response.congestive = True
             self.response.reduce_by_excess(before, now_us)
         elif found.loss_rate > between:
-            self.response.congestive = False
             self.loss_floor.restart(found, now_us)
             self.max_bandwidth.restore()
             self.probe_wait.hasten()

@@ -116,7 +116,7 @@ class FecDecoder:
     numbering : of the peer's datagrams, if it is not kcp-go's
     arrivals : counts what arrives, for reports to the peer
     follows : True if the geometry of the peer is not agreed on. Once its datagrams contradict ours, nothing
-        is restored until all of late agree with one geometry. kcp-go 5.6.1 goes on meanwhile: it delivers
+        is restored until all recent ones agree with one geometry. kcp-go 5.6.1 goes on meanwhile: it delivers
         wrong bytes, because a datagram that is restored from another set's shards keeps what all have in
         common
 

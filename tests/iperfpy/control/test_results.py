@@ -169,6 +169,13 @@ def test_only_declared_figures_are_kept() -> None:
     assert values["congestion"] == "b" + "x" * 255
 
 
+@pytest.mark.parametrize(("given", "taken"), [(5.0, 5.0), (0, 0), (-5, None), ("5", None)])
+def test_the_percentile_of_round_trips_is_not_negative(given: object, taken: float | None) -> None:
+    body = encode_sample(SENT)
+    body["values"] |= {"rtt_us_max": 9.0, "rtt_us_p95": given}
+    assert decode_sample(body, TRANSPORT.metrics, SIDES, "x").values.get("rtt_us_p95") == taken
+
+
 def test_the_omitted_flag_round_trips() -> None:
     sample = Sample(1, Side.SENDER, 0, 5, 5, {}, omitted=True)
     assert decode_sample(encode_sample(sample), (), SIDES, "x") == sample

@@ -135,7 +135,7 @@ def test_losses_in_bursts_say_how_many_of_them_tell_the_cause() -> None:
     findings = conclusions.conclude(replace(evidence, rungs=tuple(rungs))).findings
     (unknown,) = [finding for finding in findings if finding.cause is Cause.UNKNOWN]
     assert "20 of" in unknown.sentence
-    assert ", 10 in a row: too few to tell the cause (76 needed)" in unknown.sentence
+    assert ", 10 in a row on average: too few to tell the cause (76 needed)" in unknown.sentence
 
 
 def test_a_size_that_does_not_pass_is_a_black_hole() -> None:
