@@ -56,10 +56,11 @@ class CryptKind(NamedTuple):
     def resists_change(self) -> bool:
         """True if nobody without the key can alter a datagram in a chosen way.
 
-        A changed byte of CFB makes the next block random, which a checksum of 32 bits finds. With salsa20 and
-        xor it is a changed byte of the data, and the checksum can be changed with it.
+        A checksum of 32 bits is linear, so that changes which cancel out in it go unnoticed. With salsa20 and
+        xor a changed byte is one of the data. A changed block of CFB makes the next one random, but the last
+        block has no next one, and in an acknowledgement it is most of the header.
         """
-        return self.feature in (_GCM, _CFB)
+        return self.feature is _GCM
 
 
 _GCM = Feature(

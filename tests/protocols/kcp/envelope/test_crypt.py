@@ -152,6 +152,19 @@ def test_nothing_of_another_key_is_accepted(name: str) -> None:
     assert (receiver.accepted, receiver.rejected) == (0, 30)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_change_that_cancels_out_in_the_checksum_is_found_only_by_a_cipher_that_resists(name: str) -> None:
+    """A multiple of the polynomial of CRC-32, in the last block of an acknowledgement."""
+    plain = seg(81)
+    (sealed,) = packets(layer(name).seal([DatagramBatch.of(np.frombuffer(plain, np.uint8), len(plain))], 0))
+    change = (0xEDB88320 << 1 | 1).to_bytes(5, "little")
+    altered = bytes(a ^ b for a, b in zip(sealed, change.rjust(len(sealed), b"\0"), strict=True))
+    assert opened(layer(name), [sealed]) == [plain]
+    found = opened(layer(name), [altered])
+    assert (found == []) == KINDS[name].resists_change
+    assert all(one[:-5] == plain[:-5] and one != plain for one in found)
+
+
 @pytest.mark.parametrize("name", ["aes", "aes-128-gcm"])
 def test_copies_are_dropped(name: str) -> None:
     """In one batch, and in the next one."""
