@@ -53,6 +53,9 @@ WINDOW = 64 << 20
 limit; a path of 1 Gb/s and half a second is as much."""
 MOST_REFUSED = 64
 """Most streams, beside the one that is measured, that the peer may have open at once."""
+MOST_PENDING = 64 << 10
+"""Most bytes that wait to be written. A peer that opens and closes streams, and acknowledges nothing, would
+otherwise fill the memory with the answers."""
 _U32, _MOST_WINDOW = 0xFFFF_FFFF, 0x7FFF_FFFF
 
 SNAPPY = b"\xff\x06\x00\x00sNaPpY"
@@ -272,6 +275,8 @@ class SmuxStream:
                 self._take_fin()
             else:
                 self._take_update(payload)
+            if len(self.pending) > MOST_PENDING:
+                raise StreamPeerError("the peer opens and closes smux streams, and does not take the answers")
 
     def _take_syn(self, stream: int) -> None:
         if self.dials or stream in self._open_refused or stream == self.number:

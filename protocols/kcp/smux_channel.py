@@ -239,7 +239,8 @@ class SmuxChannel(KcpChannel):
         """Write the frames without payload, unless a frame of the load is not whole yet."""
         pending = self.session.stream.pending
         if pending and not self._feeder.has_rest:
-            taken = self.engine.write(memoryview(bytes(pending)), clock.now_us())
+            room_bytes = self.engine.writable()
+            taken = self.engine.write(memoryview(bytes(pending[:room_bytes])), clock.now_us())
             del pending[:taken]
             # They do not wait for a load that may have nothing to add.
             self.engine.uncork()

@@ -15,6 +15,7 @@ from iperfpy.protocols.kcp.smux import (
     FIRST_WINDOW,
     LONGEST_PSH,
     MOST_PAYLOAD,
+    MOST_PENDING,
     MOST_REFUSED,
     SNAPPY,
     VERSIONS,
@@ -243,6 +244,20 @@ def test_further_streams_are_refused_up_to_a_limit() -> None:
     there.receive(memoryview(opened))
     with pytest.raises(StreamPeerError, match="more than 64 smux streams open"):
         there.receive(memoryview(frame(1, SYN, 5)))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_peer_that_does_not_take_the_answers_fills_no_memory(version: int) -> None:
+    there, _ = stream(version, dials=False)
+    pairs = (frame(version, SYN, 3) + frame(version, FIN, 3)) * 50_000
+    with pytest.raises(StreamPeerError, match="does not take the answers"):
+        there.receive(memoryview(pairs))
+    assert MOST_PENDING < len(there.pending) <= MOST_PENDING + len(update(3, 0, 0))
+    # If it takes them, it may go on.
+    there, _ = stream(version, dials=False)
+    for _ in range(100):
+        there.receive(memoryview(pairs[: len(pairs) // 100]))
+        taken(there)
 
 
 @pytest.mark.parametrize(
