@@ -27,11 +27,14 @@ from iperfpy.protocols.kcp.envelope.fec_numbers import Bools, Consecutive, Numbe
 from iperfpy.protocols.kcp.envelope.fec_reports import Arrivals, Report, read_report
 from iperfpy.protocols.kcp.envelope.geometry_search import GeometrySearch
 from iperfpy.protocols.kcp.envelope.layer import Arena, Opened, batch_of, uniform_parts
-from iperfpy.protocols.kcp.envelope.shard_codec import MOST_SHARDS, Geometry, restored
+from iperfpy.protocols.kcp.envelope.shard_codec import MOST_SHARDS, Geometry, restored, restoring_bytes
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 MOST_SETS, MOST_BYTES = 1_024, 8 << 20
-"""Most sets that are remembered, and most bytes of shards that are kept."""
+"""Most sets that are remembered, and most bytes of shards that are kept, or that one call restores. The
+missing shards of the largest set fit."""
+_MOST_WORKED_BYTES = 5 << 28
+"""Most work of one call, about 2 s, in bytes as `restoring_bytes` has them. The largest set fits."""
 _SIZE_BYTES = HEADER_BYTES - SHARD_OFFSET
 
 _WORD_BITS = 64
@@ -129,7 +132,7 @@ class FecDecoder:
 
     __slots__ = (
         "_arena", "_arrivals", "_counts", "_follows", "_newest", "_numbering", "_ready", "_recovered",
-        "_search", "_sets", "_skipped", "_worked_bytes", "found", "held_bytes", "report",
+        "_restored_bytes", "_search", "_sets", "_skipped", "_worked_bytes", "found", "held_bytes", "report",
     )  # fmt: skip
 
     def __init__(
@@ -150,7 +153,8 @@ class FecDecoder:
         self._newest: int | None = None  # key of the newest set
         self._skipped = 0  # data datagrams of sets of which nothing has arrived
         self._recovered: dict[int, list[Bytes]] = defaultdict(list)  # size of the shard -> payloads
-        self._worked_bytes = 0  # of the shards from which `open` restored others
+        self._restored_bytes = 0  # of the shards that `open` restored
+        self._worked_bytes = 0  # work of `open` for them, in bytes that take as long to open
         self.held_bytes = 0
         self.found: Geometry | None = None
         self.report: Report | None = None
@@ -169,7 +173,7 @@ class FecDecoder:
         """The KCP datagrams in a batch, and those that it completes. A datagram of another type is passed on:
         it may be plain KCP."""
         self._arena.reset()
-        self._worked_bytes = 0
+        self._restored_bytes = self._worked_bytes = 0
         arrived: list[DatagramBatch] = []
         for rows in uniform_parts(batch):
             if rows.shape[1] > HEADER_BYTES:
@@ -335,7 +339,8 @@ class FecDecoder:
     # -- restoring
 
     def _restore(self, incoming: _Incoming) -> None:
-        """Compute the missing data of all sets that are ready, from incoming and kept shards."""
+        """Compute the missing data of all sets that are ready, from incoming and kept shards. Sets beyond the
+        bounds of a call are given up: a peer can make them a hundred times as large as what it sends."""
         groups: dict[Pattern, list[_Incomplete]] = defaultdict(list)
         width = incoming.rows.shape[1] - SHARD_OFFSET
         for number, known in self._ready.items():
@@ -349,14 +354,27 @@ class FecDecoder:
             # Every shard is padded to the longest of its set, which the peer chooses: one long shard among
             # short ones makes a set a hundred times as large as the shards that are kept of it.
             set_bytes = geometry.shards * shard_bytes
-            self._worked_bytes += len(sets) * set_bytes
             step = max(1, MOST_BYTES // set_bytes)
             for first in range(0, len(sets), step):
                 some = sets[first : first + step]
+                if not self._allows(geometry, len(parities), shard_bytes, len(some)):
+                    self._counts.lost += len(some) * len(parities)  # as many as are missing
+                    self._counts.parity_wasted += len(some) * len(parities)
+                    continue
                 shards = _side_by_side(incoming, geometry, parities, shard_bytes, some)
                 self._take(restored(geometry, parities, [one.missing for one in some], shards))
         for number, known in list(self._ready.items()):
             self._settle(number, known)
+
+    def _allows(self, geometry: Geometry, missing: int, shard_bytes: int, sets: int) -> bool:
+        """Add up the memory and the work of sets that miss so many shards each, if both stay in bounds."""
+        restored_bytes = self._restored_bytes + sets * missing * shard_bytes
+        worked_bytes = self._worked_bytes + sets * geometry.shards * shard_bytes
+        worked_bytes += restoring_bytes(geometry, missing, shard_bytes, sets)
+        if restored_bytes > MOST_BYTES or worked_bytes > _MOST_WORKED_BYTES:
+            return False
+        self._restored_bytes, self._worked_bytes = restored_bytes, worked_bytes
+        return True
 
     def _take(self, restored_shards: Bytes) -> None:
         """Take data shards that were computed, (m, sets, SHARD_OFFSET + shard bytes)."""

@@ -35,7 +35,8 @@ class FecCounts:
     data_received, parity_received : datagrams
     recovered : data datagrams that were computed from the others of their set
     parity_wasted : parity datagrams that arrived and were not needed, or did not suffice
-    lost : data datagrams of sets that stayed incomplete, and are remembered no longer
+    lost : data datagrams of sets that stayed incomplete, and are remembered no longer, or whose restoring
+        would have exceeded the bounds of a call
     unusable : datagrams with a type that contradicts the geometry, and recovered ones that are garbled
     out_of_band : datagrams of a kind that kcp-go has beside data and parity. Between two iperfpy with
         --kcp-fec auto, they are reports (fec_reports.py); all others are dropped

@@ -22,8 +22,8 @@ _FEWEST_ROWS = 8
 
 
 class Opened(NamedTuple):
-    """The datagrams inside of a batch: those that arrived, and those that the layer computed from
-    `worked_bytes`."""
+    """The datagrams inside of a batch: those that arrived, and those that the layer computed, which took as
+    long as it takes to open `worked_bytes`."""
 
     arrived: list[DatagramBatch]
     recovered: list[DatagramBatch]
