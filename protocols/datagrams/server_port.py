@@ -6,7 +6,10 @@
 
 A session is a `DatagramPath` (server_session.py). It exists once the client's address has been proven, or its
 first datagram has come from the host of the control connection; the receiver gets that datagram first. To any
-other address nothing but challenges is sent (address_proof.py), for every transport that uses this port.
+other address nothing but challenges is sent (address_proof.py), for every transport that uses this port. The
+exception is a watched session, whose peer has no proof to send: it moves first, and its engine sends to the
+new address at most as many bytes as came from there, until that has echoed a random stamp
+(kcp/envelope/bare_engine.py).
 
     datagram -> shared socket -> session that owns the sender?      deliver
                               -> session of (sender, conv)?         deliver
@@ -65,7 +68,8 @@ ONE_SOCKET_BYTES = 16 << 20
 
 Judge = Callable[[bytes], Sign | None]
 """The meaning of a datagram from an address without a session, for a session that cannot prove addresses:
-`Sign.MOVED` if it is certainly of its peer, `Sign.ELSEWHERE` if it may be, None if it is not."""
+`Sign.MOVED` if its peer made it, later than all that came before, `Sign.ELSEWHERE` if its peer may have made
+it, None if not. The address is not proven by that: somebody on the way may send a copy from elsewhere."""
 Prepare = Callable[[socket.socket], None]
 Opens = Callable[[bytes], bool]
 """True if the datagram is the first of the announced session."""
@@ -128,6 +132,14 @@ class _Announcement(NamedTuple):
     owns: bool = False
 
 
+class _Watched(NamedTuple):
+    """A session that cannot prove addresses: see `SharedPort.watch`."""
+
+    session: ServerSession
+    judge: Judge
+    moved: Callable[[], None]
+
+
 class SharedPort:
     """The UDP port that all transports and tests of a server share.
 
@@ -145,7 +157,7 @@ class SharedPort:
         self._expected_first: list[_Announcement] = []
         self._peers: dict[Addresses, Peer] = {}
         self._sessions: dict[int, ServerSession] = {}
-        self._watched: tuple[ServerSession, Judge] | None = None
+        self._watched: _Watched | None = None
         self._linger = 0
         self._idle = IdleReads()
         self._shares = Shares(asyncio.get_running_loop().call_soon)
@@ -211,10 +223,11 @@ class SharedPort:
         future.add_done_callback(lambda _: self._forget_answered())
         return future
 
-    def watch(self, session: ServerSession, judge: Judge) -> None:
+    def watch(self, session: ServerSession, judge: Judge, moved: Callable[[], None]) -> None:
         """Look for datagrams of `session` from other addresses, until it is closed. One session of a port is
-        watched. A batch is judged by its first datagram."""
-        self._watched = session, judge
+        watched. A batch is judged by its first datagram. `moved()` is called once the session has another
+        address, before it gets the datagrams from there."""
+        self._watched = _Watched(session, judge, moved)
         self._pump.read(self._read_waiting)
 
     def _announce(self) -> asyncio.Future[ServerSession]:
@@ -306,7 +319,7 @@ class SharedPort:
                 delivered[peer.owner] = None
             return
         if peer is None and self._watched is not None and batch.size:
-            moved = self._judged(*self._watched, batch, (remote, local))
+            moved = self._judged(self._watched, batch, (remote, local))
             if moved is not None:
                 moved.deliver(batch)
                 delivered[moved] = None
@@ -319,14 +332,15 @@ class SharedPort:
                 self.dropped -= part.count
         self.dropped += batch.count
 
-    def _judged(
-        self, session: ServerSession, judge: Judge, batch: DatagramBatch, addresses: Addresses
-    ) -> ServerSession | None:
+    def _judged(self, watched: _Watched, batch: DatagramBatch, addresses: Addresses) -> ServerSession | None:
         """The watched session if its peer has moved to these addresses; else None."""
+        session, judge, moved = watched
         sign = judge(bytes(batch.head(1).data[: batch.stride if batch.count > 1 else batch.last_size]))
         if sign is Sign.MOVED:
-            self._move(session.peer, addresses)
-            return session if session.peer.addresses == addresses else None
+            if self._move(session.peer, addresses):
+                moved()
+                return session
+            sign = Sign.ELSEWHERE
         if sign is not None:
             session.events.add(sign, named(addresses[0]))
         return None
@@ -420,16 +434,17 @@ class SharedPort:
         else:
             self._admit(owner, b"", addresses)
 
-    def _move(self, peer: Peer, addresses: Addresses) -> None:
-        """Connect the socket of `peer` to its new, proven address. The socket stays: with its options, and
-        with the thread that may wait in it."""
+    def _move(self, peer: Peer, addresses: Addresses) -> bool:
+        """Connect the socket of `peer` to its new address, which is proven, or that of a watched session's
+        peer; False if that cannot be. The socket stays: with its options, and with the thread that may wait
+        in it."""
         # An address that another stream has, or another local one, would need another socket.
         if addresses in self._peers or addresses[1] != peer.addresses[1]:
-            return
+            return False
         try:
             peer.redirect(addresses[0])
         except StreamPathError:
-            return
+            return False
         log.info(
             "a client's UDP address changed from %s to %s", *map(named, (peer.addresses[0], addresses[0]))
         )
@@ -437,6 +452,7 @@ class SharedPort:
         peer.addresses = addresses
         peer.socket.events.add(Sign.MOVED)
         self._peers[addresses] = peer
+        return True
 
     # ------------------------------------------------------------------ sessions
 
@@ -490,7 +506,7 @@ class SharedPort:
         peer.sessions.pop(session.conv, None)
         if peer.owner is session:
             peer.owner = None
-        if self._watched is not None and self._watched[0] is session:
+        if self._watched is not None and self._watched.session is session:
             self._watched = None
         if not peer.sessions and peer.owner is None:
             self._peers.pop(peer.addresses, None)

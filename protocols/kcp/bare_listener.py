@@ -82,7 +82,7 @@ async def accept_bare(stream: Stream, settings: Settings, port: ServerPort) -> C
         raise
     try:
         channel.start()
-        port.shared(SharedPort.open).watch(path, strangers.judge)
+        port.shared(SharedPort.open).watch(path, strangers.judge, strangers.moved)
         if stream.sends or stream.smux:
             await _proven_in_time(channel)
         if isinstance(channel, SmuxChannel):
@@ -245,8 +245,12 @@ class Strangers:
         # A copy, or one that was late, may come from anywhere.
         if not engine.is_newer(plain):
             return None
-        engine.move()
         return Sign.MOVED
+
+    def moved(self) -> None:
+        """The session has the address of the datagram that `judge` has seen last."""
+        assert self.engine is not None
+        self.engine.move()
 
 
 class _EchoEnd(TwoWayChannel):

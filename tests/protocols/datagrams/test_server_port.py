@@ -16,7 +16,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
 from iperfpy.protocols.datagrams.server_session import ServerSession
-from iperfpy.protocols.errors import StreamPeerError, TransportError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Sign
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
@@ -430,7 +430,8 @@ async def test_a_watched_session_moves_or_counts_as_its_judge_says(shared4: Shar
         first.send(plain_batch(b"hello"))
         session = await wait_for(future)
         listener = Listener(session)
-        shared4.watch(session, lambda datagram: signs[datagram])
+        moves: list[SocketAddress] = []
+        shared4.watch(session, lambda datagram: signs[datagram], lambda: moves.append(session.remote_address))
         second.send(plain_batch(b"else", b"peer"))  # the first datagram stands for its batch
         second.send(plain_batch(b"like"))
         second.send(plain_batch(b"like"))
@@ -440,7 +441,7 @@ async def test_a_watched_session_moves_or_counts_as_its_judge_says(shared4: Shar
         assert f"port {second.local_address[1]}), 2 times" in session.events.warnings("it")[0]
         second.send(plain_batch(b"peer", b"more"))
         assert (await listener.until(3))[1:] == [b"peer", b"more"]
-        assert session.remote_address == second.local_address
+        assert moves == [session.remote_address] == [second.local_address]
         back = Listener(second)
         session.send(plain_batch(b"back"))
         assert await back.until(1)
@@ -448,3 +449,34 @@ async def test_a_watched_session_moves_or_counts_as_its_judge_says(shared4: Shar
         second.send(plain_batch(b"peer"))
         await asyncio.sleep(0.05)
         assert shared4.dropped == 4  # the port is not read any more
+
+
+@pytest.mark.linux
+async def test_a_watched_session_that_cannot_move_counts_the_datagrams_and_stays() -> None:
+    """The peer of an engine that had moved all the same would get nothing until it answered from there."""
+    shared = SharedPort.open(("0.0.0.0", 0))
+    port, moves = shared.local_address[1], list[int]()
+    first, second, other = (
+        ConnectedPath.open((host, port), ("127.0.0.1", 0)) for host in ("127.0.0.1", "127.0.0.1", "127.0.0.2")
+    )
+    try:
+        future = shared.expect_from(ClientEnd(""), opens)
+        first.send(plain_batch(b"hello"))
+        session = await wait_for(future)
+        shared.watch(session, lambda datagram: Sign.MOVED, lambda: moves.append(1))
+        other.send(plain_batch(b"peer"))  # to another address of this machine
+        await until(lambda: shared.dropped == 1)
+
+        def unreachable(remote: SocketAddress) -> None:
+            raise StreamPathError("no route")
+
+        session.peer.redirect = unreachable  # type: ignore[method-assign]
+        second.send(plain_batch(b"peer"))
+        await until(lambda: shared.dropped == 2)
+        assert moves == []
+        assert session.events.counts == {Sign.ELSEWHERE: 2}
+        assert session.remote_address == first.local_address
+    finally:
+        for path in (first, second, other):
+            path.close()
+        shared.close()
