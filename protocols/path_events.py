@@ -46,7 +46,7 @@ class Sign(enum.Enum):
     TOO_LONG = "is behind a path that refuses datagrams of this length"
     NO_ROOM = "could not be sent to, because a send queue of this machine was full"
     OTHER = "could not be sent to"
-    MOVED = "went on from another UDP port, as behind a NAT that gave it a new one"
+    MOVED = "went on from another address"
     ELSEWHERE = "may have another address: datagrams of its stream came from one, and were dropped"
     CLOSED = "closed the connection"
     GIVEN_UP = "acknowledged nothing until the kernel gave the connection up"
@@ -83,7 +83,8 @@ CONSEQUENCES: Mapping[Sign, Consequences] = {
     Sign.TOO_LONG: Consequences(_RESIZE, _RESIZE, _RESIZE),
     Sign.NO_ROOM: Consequences(_RETRY, _RETRY, _RETRY),
     Sign.OTHER: Consequences(_END, _COUNT, _COUNT),
-    # Not before the new address has proven itself (datagrams/address_proof.py).
+    # The new address has proven itself (datagrams/address_proof.py). A bare peer with AES-GCM moves first,
+    # and gets at most the bytes that came until it has echoed a random stamp (kcp/envelope/bare_engine.py).
     Sign.MOVED: Consequences(_COUNT, _COUNT, _COUNT),
     # Nothing proves that they are the peer's: the stream stays where it is.
     Sign.ELSEWHERE: Consequences(_COUNT, _COUNT, _COUNT),

@@ -337,7 +337,7 @@ class SharedPort:
         session, judge, moved = watched
         sign = judge(bytes(batch.head(1).data[: batch.stride if batch.count > 1 else batch.last_size]))
         if sign is Sign.MOVED:
-            if self._move(session.peer, addresses):
+            if self._move(session.peer, addresses, named(addresses[0])):
                 moved()
                 return session
             sign = Sign.ELSEWHERE
@@ -430,11 +430,12 @@ class SharedPort:
         if not any(verifier.accepts(bytes(datagram), addresses) for datagram in part):
             self._challenge(verifier, part, addresses)
         elif isinstance(owner, ServerSession):
+            # Without the address: the streams of a test have one sentence.
             self._move(owner.peer, addresses)
         else:
             self._admit(owner, b"", addresses)
 
-    def _move(self, peer: Peer, addresses: Addresses) -> bool:
+    def _move(self, peer: Peer, addresses: Addresses, cause: str = "") -> bool:
         """Connect the socket of `peer` to its new address, which is proven, or that of a watched session's
         peer; False if that cannot be. The socket stays: with its options, and with the thread that may wait
         in it."""
@@ -450,7 +451,7 @@ class SharedPort:
         )
         del self._peers[peer.addresses]
         peer.addresses = addresses
-        peer.socket.events.add(Sign.MOVED)
+        peer.socket.events.add(Sign.MOVED, cause)
         self._peers[addresses] = peer
         return True
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -547,8 +548,8 @@ async def test_a_sender_that_moves_is_followed_by_its_cipher(smux: int) -> None:
         await sink.ended()
     assert nat.mappings == 3
     assert sent.end_rows[0].local.bytes == sink.recorder.end_rows[0].local.bytes == 800_000
-    moved = "127.0.0.1 went on from another UDP port, as behind a NAT that gave it a new one, 2 times"
-    assert moved in told(sink.recorder)
+    moved = r"127\.0\.0\.1 went on from another address \(127\.0\.0\.1 port \d+\), 2 times"
+    assert re.search(moved, told(sink.recorder))
 
 
 async def test_an_echo_follows_a_peer_that_moves() -> None:
