@@ -76,7 +76,10 @@ def _about(parsed: ParsedOptions) -> Mapping[str, Any]:
     reverse, both = values.get("reverse"), values.get("bidir")
     host, port = host_and_device(values.get("client") or "")[0], values.get("port")
     if address := values.get("address"):
-        host, _, port = address.rpartition(":")
+        # An address without a port may be the error: a colon in brackets, or one of several, begins none.
+        host, colon, port = address.rpartition(":")
+        if not colon or (":" in host and not host.endswith("]")):
+            host, port = address, None
         host = host.removeprefix("[").removesuffix("]")
     try:
         transport = parsed.transport.name

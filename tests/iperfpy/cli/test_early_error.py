@@ -97,6 +97,16 @@ def test_the_host_of_an_ipv6_peer_has_no_brackets(here: Path) -> None:
     assert (row["host"], row["port"]) == ("::1", "5400")
 
 
+@pytest.mark.parametrize(
+    ("words", "host", "port"),
+    [("somehost", "somehost", ""), ("[::1]", "::1", ""), ("fe80::1", "fe80::1", ""), (":5400", "", "5400")],
+)
+def test_a_peer_without_a_port_is_a_host(words: str, host: str, port: str, here: Path) -> None:
+    assert main(["kcp-peer", words, "--csv", "e.csv"]) == 1
+    (row,) = rows_of(here / "e.csv")
+    assert (row["host"], row["port"]) == (host, port)
+
+
 def test_rows_on_standard_output_have_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", "127.0.0.1", "-O", "700", "--csv", "-"]) == 1
     head, row = capsys.readouterr().out.splitlines()
