@@ -31,6 +31,8 @@ from iperfpy.protocols.units import counted
 
 MOST_STAMPS = 64
 """Random stamps that are remembered, and segments of a batch that are searched for them."""
+STAMP_US = 10_000
+"""Shortest time for which a peer that has moved is asked by the same stamp."""
 _PROBES, _ACKS = 1, 2
 _TYPE_OFFSET = 4
 _TS_OFFSET, _UNA_OFFSET = 8, 16
@@ -148,10 +150,13 @@ class BareEngine(EnvelopedEngine):
 
 @dataclass(slots=True)
 class _Move:
-    """The bytes that had come when the peer moved, and when it was last asked for a proof."""
+    """The bytes that had come when the peer moved, and when it was last asked for a proof; the present stamp,
+    and when it was drawn."""
 
     came_before: int
     asked_at: int
+    stamp: int = 0
+    drawn_us: int | None = None
 
 
 class UnprovenEngine(BareEngine):
@@ -260,9 +265,12 @@ class UnprovenEngine(BareEngine):
         if came == move.asked_at:
             return []
         move.asked_at = came
-        stamp = self._new_stamp(now_us)
+        # The echo of a stamp takes a round trip: the remembered ones have to reach that far back.
+        lasts_us = max(STAMP_US, int(engine.rtt.srtt_us) // 16)
+        if move.drawn_us is None or now_us - move.drawn_us >= lasts_us:
+            move.stamp, move.drawn_us = self._new_stamp(now_us), now_us
         wnd, una = min(engine.receiving.limit, MAX_WINDOW), engine.receiving.nxt
-        segment = probe_segment(engine.conv, wnd, una, stamp, engine.sending.una - 1, HEADER_BYTES)
+        segment = probe_segment(engine.conv, wnd, una, move.stamp, engine.sending.una - 1, HEADER_BYTES)
         batches = [DatagramBatch.of(segment, HEADER_BYTES)]
         for layer in self._layers:
             batches = layer.seal(batches, now_us)

@@ -386,3 +386,24 @@ def test_an_address_after_a_move_gets_no_more_than_came_until_it_answers() -> No
         dialogue.step()
     assert here.proven
     assert dialogue.sent > 100_000
+
+
+def test_a_proof_is_found_with_more_arrivals_in_a_round_trip_than_stamps_are_remembered() -> None:
+    here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"), Sink())
+    dialogue = Dialogue(there, here)
+    for _ in range(4):
+        here.write_opening(dialogue.now_us)
+        there._engine.write(memoryview(bytes(2_000)), dialogue.now_us)
+        dialogue.step()
+    here.move()
+    asked, now_us = list[bytes](), dialogue.now_us
+    for _ in range(3 * MOST_STAMPS):  # one round trip of 192 ms
+        now_us += 1_000
+        there._engine.write(memoryview(bytes(100)), now_us)
+        deliver(here, leaving(there, now_us), now_us)
+        asked += leaving(here, now_us)
+    assert len(asked) > MOST_STAMPS
+    assert not here.proven
+    deliver(there, asked[:1], now_us)
+    deliver(here, leaving(there, now_us), now_us)
+    assert here.proven
