@@ -56,7 +56,7 @@ def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
         for key, value in theirs.items():
             if key not in ours:
                 yield f"{path}.{key} is missing"
-            else:
+            elif key != "bits_per_second" or ours.get("seconds") != 0:  # no time, no rate
                 yield from differences(value, ours[key], f"{path}.{key}")
     elif isinstance(theirs, list) and isinstance(ours, list):
         # Two runs may differ by an interval; further intervals are compared with the last one.
@@ -182,7 +182,9 @@ def check_sum(whole: Json, parts: list[Json], *, in_time: bool = False) -> None:
 
 def check_rate(figures: Json) -> None:
     assert figures["seconds"] == pytest.approx(figures["end"] - figures["start"], abs=1e-9)
-    assert figures["bits_per_second"] == pytest.approx(figures["bytes"] * 8 / figures["seconds"], rel=1e-12)
+    seconds, rate = figures["seconds"], figures["bits_per_second"]
+    # A stream of --bidir may have ended before the last interval began.
+    assert rate == (pytest.approx(figures["bytes"] * 8 / seconds, rel=1e-12) if seconds else None)
 
 
 def check_sums(document: Json) -> None:
@@ -246,7 +248,7 @@ def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run],
                     may_lack = of_peer or metric.key in compared
                     assert sum(parts) == whole or (may_lack and sum(parts) < whole), metric.key
                     checked += 1
-        assert checked > 2 or not measured
+        assert checked > 1 or not measured
 
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
