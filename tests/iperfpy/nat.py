@@ -12,6 +12,7 @@ from iperfpy.protocols.socket_watch import SocketWatch
 from tests.iperfpy.support import scripted
 
 READS_PER_WAKE = 64
+ATTEMPTS = 5
 
 
 class Nat:
@@ -61,7 +62,11 @@ class Nat:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        sock.bind((host, port))
+        try:
+            sock.bind((host, port))
+        except OSError:
+            sock.close()
+            raise
         self._watches[sock] = SocketWatch(sock.fileno())
         self._watches[sock].read(lambda: read(sock))
         return sock
@@ -105,9 +110,16 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def behind_nat(server_port: int, host: str = "127.0.0.1") -> AsyncIterator[Nat]:
     """A NAT to the server; `host` is its address outside, for UDP."""
     nat = Nat(server_port, host)
-    async with scripted(nat.relay) as port:
-        try:
-            nat.open(port)
-            yield nat
-        finally:
-            nat.close()
+    # A number that is free for TCP may be another program's for UDP.
+    for attempt in range(ATTEMPTS):
+        async with scripted(nat.relay) as port:
+            try:
+                nat.open(port)
+            except OSError:
+                assert attempt < ATTEMPTS - 1
+                continue
+            try:
+                yield nat
+            finally:
+                nat.close()
+            return
