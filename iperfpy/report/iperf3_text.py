@@ -59,7 +59,9 @@ class Iperf3TextSink:
         elif self._shape.start.plan.parallel > 1:
             self._say((lines.SEPARATOR,))
         for row in self._shape.with_sums(rows):
-            self._say((self._shape.interval(row),))
+            # One direction of --bidir may have ended before this interval began.
+            if row.local.end_us > row.local.start_us:
+                self._say((self._shape.interval(row),))
 
     def left_out(self, count: int) -> None:
         """Say that so many intervals are missing here; they are part of the summary."""

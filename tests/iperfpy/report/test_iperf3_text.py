@@ -22,7 +22,7 @@ from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.udp import Udp, UdpSettings
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.report import iperf3_lines
-from tests.iperfpy.report.scenes import CPU, SCENES, Scene, forward, server, start_of
+from tests.iperfpy.report.scenes import CPU, SCENES, Scene, bidirectional, forward, server, start_of
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,16 @@ def test_a_bidirectional_line_names_its_role() -> None:
     assert lines[1] == f"[  5][TX-C]   0.00-1.00   sec  {SENT}            100  "
     assert lines[4] == f"[  9][RX-C]   0.00-1.00   sec  {GOT}  0.012 ms  5/100 (5%)  "
     assert lines[6].startswith("[SUM][RX-C]   0.00-1.00 ")
+
+
+def test_a_direction_that_ended_before_an_interval_has_no_line_in_it() -> None:
+    scene = bidirectional()
+    first, second = scene.intervals[-1]
+    ended = replace(first, local=replace(first.local, start_us=first.local.end_us, bytes=0))
+    whole = scene.iperf3_text().splitlines()
+    without = replace(scene, intervals=(*scene.intervals[:-1], (ended, second))).iperf3_text().splitlines()
+    assert len(without) == len(whole) - 1
+    assert set(without) < set(whole)
 
 
 def test_a_receiver_without_a_datagram_has_zeros_like_iperf3() -> None:
