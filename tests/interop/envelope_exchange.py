@@ -36,6 +36,7 @@ from iperfpy.protocols.kcp.settings import KcpSettings
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
 from tests.interop.programs import OURS
+from tests.open_ports import open_ports
 from tests.protocols.kcp.ends import Fixed, stock_recovery
 from tests.studies.speed.programs import built_kcpgo
 
@@ -259,6 +260,10 @@ def _kcpgo_gives(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab)
 # ---------------------------------------------------------------------- kcptun
 
 
+PROTOCOLS = {"--listen": "udp", "--localaddr": "tcp"}
+"""First flag of a kcptun program -> the protocol of the port at which it waits."""
+
+
 @contextlib.contextmanager
 def kcptun(case: Case, name: str, *addresses: str) -> Iterator[None]:
     """Run a kcptun program, once it listens."""
@@ -273,7 +278,9 @@ def kcptun(case: Case, name: str, *addresses: str) -> Iterator[None]:
         process = subprocess.Popen(command)
         try:
             ends = time.monotonic() + 10
-            while not (log.exists() and "smux version" in log.read_text()):
+            # Its log has these words before its socket is open.
+            protocol, port = PROTOCOLS[addresses[0]], int(addresses[1].rpartition(":")[2])
+            while not (log.exists() and "smux version" in log.read_text() and port in open_ports(protocol)):
                 assert time.monotonic() < ends, f"{name} did not start"
                 time.sleep(0.02)
             yield
