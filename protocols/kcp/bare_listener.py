@@ -227,7 +227,7 @@ class Strangers:
     Parameters
     ----------
     layers : of an envelope with the stream's settings
-    follows : True if nobody without the key can make a datagram that decrypts, or alter one in a chosen way
+    follows : True if a datagram that decrypts cannot be made, or altered in a chosen way, without the key
     """
 
     def __init__(self, layers: list[Layer], conv: int, *, follows: bool) -> None:

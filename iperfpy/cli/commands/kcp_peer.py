@@ -82,7 +82,7 @@ def bare_transports(
     among: Mapping[str, Transport] | None = None,
 ) -> tuple[dict[str, Transport], dict[str, str]]:
     """The transports with peers of other authors, by name, of all or `among` these; and name -> reason for
-    those whose flags contradict the ones of this command."""
+    those with flags that contradict the ones of this command."""
     every = transports() if among is None else among
     bare = {name: one for name, one in every.items() if one.bare_peer}
     return without_conflicts(bare, click_flags([*_own_flags(), *_shared_flags(bare)]))

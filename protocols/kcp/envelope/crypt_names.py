@@ -54,7 +54,7 @@ class CryptKind(NamedTuple):
 
     @property
     def resists_change(self) -> bool:
-        """True if nobody without the key can alter a datagram in a chosen way.
+        """True if a datagram cannot be altered in a chosen way without the key.
 
         A checksum of 32 bits is linear, so that changes which cancel out in it go unnoticed. With salsa20 and
         xor a changed byte is one of the data. A changed block of CFB makes the next one random, but the last
