@@ -30,18 +30,16 @@ def sock() -> Iterator[socket.socket]:
         yield one
 
 
-def serving() -> set[str]:
-    """Names of the threads that serve streams."""
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("streams-")}
-
-
 class Crowd:
-    """Streams that wait until they are closed, and the names of the threads that visited them."""
+    """Streams that wait until they are closed, and the thread of each visit.
+
+    Threads are compared themselves, not by name: those of an earlier test may still be ending.
+    """
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
         self._workers: list[StreamWorker] = []
-        self.threads: list[str] = []
+        self.threads: list[threading.Thread] = []
 
     def add(self, event: int = READ, *, alone: bool = False) -> None:
         one, other = socket.socketpair()
@@ -50,7 +48,7 @@ class Crowd:
         worker = StreamWorker(one, translated)
 
         def visit() -> int:
-            self.threads.append(threading.current_thread().name)
+            self.threads.append(threading.current_thread())
             return 60_000_000
 
         worker.start(event, visit, alone=alone)
@@ -174,7 +172,7 @@ async def test_many_streams_have_one_thread_per_processor(
         for _ in range(20):
             crowd.add()
         assert await crowd.visited() == processors
-        counts = [crowd.threads.count(name) for name in set(crowd.threads)]
+        counts = [crowd.threads.count(thread) for thread in set(crowd.threads)]
         assert max(counts) - min(counts) <= 1
         await crowd.close()
 
@@ -215,15 +213,14 @@ async def test_another_choice_of_processors_gets_threads_of_its_own(monkeypatch:
 
 
 async def test_threads_end_with_their_last_stream() -> None:
-    before = serving()
     with contextlib.ExitStack() as stack:
         crowd = Crowd(stack)
         for _ in range(4):
             crowd.add()
         await crowd.visited()
-        assert serving() > before
+        assert all(thread.is_alive() for thread in crowd.threads)
         await crowd.close()
-    await until(lambda: serving() <= before)
+    await until(lambda: not any(thread.is_alive() for thread in crowd.threads))
 
 
 async def test_streams_share_the_thread_that_is_left_if_no_other_can_start(
@@ -246,13 +243,14 @@ async def test_streams_share_the_thread_that_is_left_if_no_other_can_start(
 
 
 def test_a_loop_that_is_closed_before_its_streams_leaves_no_thread() -> None:
-    before = serving()
     one, other = socket.socketpair()
+    visited, released, threads = threading.Event(), threading.Event(), list[threading.Thread]()
     with one, other:
         one.setblocking(False)
-        released = threading.Event()
 
         def visit() -> int:
+            threads.append(threading.current_thread())
+            visited.set()
             released.wait(10)
             return -1
 
@@ -260,8 +258,7 @@ def test_a_loop_that_is_closed_before_its_streams_leaves_no_thread() -> None:
             StreamWorker(one, translated).start(WRITE, visit)
 
         asyncio.run(leave_it())
-        left = [thread for thread in threading.enumerate() if thread.name in serving() - before]
+        assert visited.wait(10)
         released.set()
-        for thread in left:
-            thread.join(10)
-            assert not thread.is_alive()
+        threads[0].join(10)
+        assert not threads[0].is_alive()
