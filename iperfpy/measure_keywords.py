@@ -25,7 +25,7 @@ from iperfpy.options import (
     ServerOptions,
     SocketOptions,
 )
-from iperfpy.payload_size import check_place, payload_bytes
+from iperfpy.payload_file_check import check_place, payload_bytes
 from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError

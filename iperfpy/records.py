@@ -260,8 +260,8 @@ class HostClock:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """A server's own account of its end, as it told its client. Empty, or None: not known.
+class EndFacts:
+    """An end's own account of itself; the server tells its client. Empty, or None: not known.
 
     Parameters
     ----------
@@ -363,7 +363,7 @@ class RunEnded:
     findings: tuple[Finding, ...] = ()
     evidence: tuple[RunEvidence, ...] = field(default=(), compare=False, repr=False)
     messages: MessageTimes | None = field(default=None, compare=False, repr=False)
-    server: ServerFacts = ServerFacts()
+    server: EndFacts = EndFacts()
 
 
 class Sink(Protocol):

@@ -70,7 +70,7 @@ SOCKET_WORK = {
     )
 }
 THREADS = {f"{P}.{name}" for name in ("serving_thread", "stream_threads")}
-_RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_size")
+_RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_file_check")
 _FOR_PROGRAM = {f"{P}.{name}" for name in ("registry", "tcp_info", "threads", "whole_file")}
 RECORDS = {f"iperfpy.{name}" for name in _RECORDS} | BASE | SOCKET_WORK | _FOR_PROGRAM
 """Modules that every part of the program may import; of the transports, none is among them."""
@@ -114,7 +114,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.errors": {*BASE, "iperfpy.error_numbers"},
     "iperfpy.options": {f"{P}.units"},
     "iperfpy.plan": BASE,
-    "iperfpy.payload_size": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
+    "iperfpy.payload_file_check": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
     "iperfpy.records": {
         *BASE,
         *(f"iperfpy.diagnosis.{name}" for name in ("bufferbloat", "evidence", "finding")),

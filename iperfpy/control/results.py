@@ -20,14 +20,14 @@ from types import MappingProxyType
 from typing import Any
 
 from iperfpy.control.clock_codec import decode_clock, encode_clock
+from iperfpy.control.end_facts_codec import decode_end_facts, encode_end_facts
 from iperfpy.control.parameters import EXTENSION, json_integer
 from iperfpy.control.self_probes import SelfProbes, decode_self_probes, encode_self_probes
-from iperfpy.control.server_facts_codec import decode_server_facts, encode_server_facts
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import RTT_KEY, RTT_P95_KEY, HostClock, Sample, ServerFacts, ServerOutput
+from iperfpy.records import RTT_KEY, RTT_P95_KEY, EndFacts, HostClock, Sample, ServerOutput
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "retransmits": ("retransmits", 1, ""),
@@ -81,7 +81,7 @@ class Results:
     self_probes: SelfProbes = field(default_factory=dict)
     clock: HostClock | None = None
     warnings: tuple[str, ...] = ()
-    server: ServerFacts = field(default_factory=ServerFacts)
+    server: EndFacts = field(default_factory=EndFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def encode_results(
     self_probes: SelfProbes = MappingProxyType({}),
     clock: HostClock | None = None,
     warnings: Sequence[str] = (),
-    server: ServerFacts | None = None,
+    server: EndFacts | None = None,
 ) -> dict[str, Any]:
     """The results document of this end.
 
@@ -149,7 +149,7 @@ def encode_results(
             **_evidence(evidence),
             **encode_self_probes(self_probes),
             **encode_clock(clock),
-            **encode_server_facts(server),
+            **encode_end_facts(server),
             **({WARNINGS: [text[:LONGEST_WARNING] for text in warnings[:MOST_WARNINGS]]} if warnings else {}),
         }
     return body
@@ -193,7 +193,7 @@ def decode_results(
         decode_self_probes(own),
         decode_clock(own),
         _peers_warnings(own),
-        decode_server_facts(own),
+        decode_end_facts(own),
     )
 
 

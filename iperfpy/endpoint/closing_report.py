@@ -22,13 +22,13 @@ from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import (
+    EndFacts,
     HostClock,
     MessageTimes,
     Responsiveness,
     Row,
     RunEnded,
     Sample,
-    ServerFacts,
     ServerOutput,
 )
 from iperfpy.runtime.sockets import socket_facts
@@ -190,10 +190,10 @@ class ClosingReport:
             return ()
         return tuple(f"at {self._test.peer}: {text}" for text in self._results.warnings)
 
-    def _own_facts(self) -> ServerFacts:
+    def _own_facts(self) -> EndFacts:
         """The facts about this end for its client, which the user of that client may show to anyone."""
         one = self._socket
-        return ServerFacts(
+        return EndFacts(
             f"iperfpy {__version__}",
             system_name(),
             one.mss_bytes,
@@ -201,11 +201,11 @@ class ClosingReport:
             one.receive_buffer_bytes,
         )
 
-    def _servers_facts(self) -> ServerFacts:
+    def _servers_facts(self) -> EndFacts:
         """The facts that the server told its client. An older iperfpy named its version in its greeting."""
         if self._test.role is Role.SERVER:
-            return ServerFacts()
-        told = self._results.server if self._results is not None else ServerFacts()
+            return EndFacts()
+        told = self._results.server if self._results is not None else EndFacts()
         greeted = f"iperfpy {self._test.peer_version}" if self._test.peer_version else ""
         return replace(told, version=told.version or greeted)
 

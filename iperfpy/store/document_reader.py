@@ -25,6 +25,7 @@ from iperfpy.protocols.settings import Settings
 from iperfpy.records import (
     RTT_P95_KEY,
     ConnectedStream,
+    EndFacts,
     Latency,
     Responsiveness,
     Row,
@@ -32,7 +33,6 @@ from iperfpy.records import (
     RunEnded,
     RunStarted,
     Sample,
-    ServerFacts,
     ServerOutput,
 )
 from iperfpy.store.document_part import DocumentPart
@@ -113,7 +113,7 @@ def read_end(document: Json, start: RunStarted) -> RunEnded | None:
             server_output=_server_output(DocumentPart(document)),
             latency=_latency(end.part("latency")),
             findings=tuple(read_finding(one) for one in DocumentPart(document).parts("diagnosis", ())),
-            server=_server_facts(end.part("server")) if "server" in end.values else ServerFacts(),
+            server=_end_facts(end.part("server")) if "server" in end.values else EndFacts(),
         )
     except DAMAGE as wrong:
         raise _damaged("end", wrong) from wrong
@@ -271,9 +271,9 @@ def _responsiveness(stored: DocumentPart) -> Responsiveness:
     )
 
 
-def _server_facts(stored: DocumentPart) -> ServerFacts:
+def _end_facts(stored: DocumentPart) -> EndFacts:
     sizes = (stored.whole_or_none(key) for key in ("mss_bytes", "send_buffer_bytes", "receive_buffer_bytes"))
-    return ServerFacts(stored.text("version", ""), stored.text("system_info", ""), *sizes)
+    return EndFacts(stored.text("version", ""), stored.text("system_info", ""), *sizes)
 
 
 def _server_output(document: DocumentPart) -> ServerOutput:

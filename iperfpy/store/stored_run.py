@@ -24,7 +24,7 @@ from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value
 from iperfpy.protocols.whole_file import read_whole
-from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample, ServerFacts
+from iperfpy.records import EndFacts, Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.direction_figures import about_test
@@ -447,25 +447,25 @@ class Run:
             **asdict(facts),
         )
 
-    def _own_facts(self) -> ServerFacts:
+    def _own_facts(self) -> EndFacts:
         """The facts about the end that wrote the record, client or server."""
         first = next(iter(self._begun().connected), None)
         if first is None:
-            return ServerFacts(self.version, self.system_info)
+            return EndFacts(self.version, self.system_info)
         sizes = (first.mss_bytes, first.send_buffer_bytes, first.receive_buffer_bytes)
-        return ServerFacts(self.version, self.system_info, *sizes)
+        return EndFacts(self.version, self.system_info, *sizes)
 
-    def _servers_facts(self) -> ServerFacts:
+    def _servers_facts(self) -> EndFacts:
         """The facts that the server told of its end. A stock iperf3 tells some if its own document was asked
         for (--get-server-output)."""
         if self.ended is None or self._begun().role is Role.SERVER:
-            return ServerFacts()
+            return EndFacts()
         output = self.ended.server_output
         start = output.get("start") if isinstance(output, Mapping) else None
         if self.ended.server.record() or not isinstance(start, Mapping):
             return self.ended.server
         version, system = (start.get(key) for key in ("version", "system_info"))
-        return ServerFacts(
+        return EndFacts(
             version if isinstance(version, str) else "", system if isinstance(system, str) else ""
         )
 

@@ -19,7 +19,7 @@ from io import FileIO
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import IperfpyError, PlanError
-from iperfpy.payload_size import check_place, payload_bytes
+from iperfpy.payload_file_check import check_place, payload_bytes
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import SettingsError, StreamPathError

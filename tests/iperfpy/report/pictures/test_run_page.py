@@ -18,7 +18,7 @@ from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.tcp import Tcp
-from iperfpy.records import Latency, ServerFacts
+from iperfpy.records import EndFacts, Latency
 from iperfpy.report.pictures.html_page import html_of
 from iperfpy.report.pictures.page_model import (
     Boxes,
@@ -307,14 +307,14 @@ def facts_of(run: Run, title: str) -> dict[str, str]:
 def test_the_page_has_the_facts_of_both_ends() -> None:
     run = kcp_run()
     assert run.ended is not None
-    told = ServerFacts("iperfpy 9.9", "Linux 6.1.0 x86_64", None, 425_984, 8_388_608)
+    told = EndFacts("iperfpy 9.9", "Linux 6.1.0 x86_64", None, 425_984, 8_388_608)
     facts = facts_of(replace(run, ended=replace(run.ended, server=told)), "Server")
     assert (facts["Program"], facts["System"]) == ("iperfpy 9.9", "Linux 6.1.0 x86_64")
     assert facts["Socket buffers"] == "send 416 KiB, receive 8.00 MiB, as the system counts them"
     assert "Not known" not in facts
     assert "Not known" not in facts_of(run, "Client")
     # An older server names its version in its greeting, and no more.
-    old = replace(run, ended=replace(run.ended, server=ServerFacts("iperfpy 0.1.0")))
+    old = replace(run, ended=replace(run.ended, server=EndFacts("iperfpy 0.1.0")))
     facts = facts_of(old, "Server")
     assert facts["Program"] == "iperfpy 0.1.0"
     assert facts["Not known"] == "system and socket buffers: the server did not tell them"
@@ -341,7 +341,7 @@ def test_the_facts_of_a_stock_server_are_those_of_its_own_report() -> None:
 def test_a_servers_facts_are_escaped() -> None:
     run = kcp_run()
     assert run.ended is not None
-    run = replace(run, ended=replace(run.ended, server=ServerFacts(EVIL, EVIL)))
+    run = replace(run, ended=replace(run.ended, server=EndFacts(EVIL, EVIL)))
     assert EVIL in facts_of(run, "Server").values()
     text = html_of(page_of(run))
     assert "<script>alert" not in text

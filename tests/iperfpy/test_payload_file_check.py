@@ -11,7 +11,7 @@ from iperfpy.cli.main import main
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
 from iperfpy.measure_keywords import server_options
-from iperfpy.payload_size import check_place
+from iperfpy.payload_file_check import check_place
 
 
 @pytest.mark.parametrize("reads", [False, True])
