@@ -67,6 +67,20 @@ def _unfit(fec: Fec) -> str:
     return f"the peer has sets of {sets}, which were found after {unusable}; give --kcp-fec {auto}{sets}"
 
 
+@dataclass(slots=True)
+class _Lag:
+    """Consecutive batches that acknowledge less than those before: times of the first and the last one."""
+
+    first_us: int
+    last_us: int
+    batches: int = 0
+
+    @property
+    def lasts(self) -> bool:
+        """True if it is too long for datagrams that are late."""
+        return self.last_us - self.first_us >= FORGOTTEN_US
+
+
 class BareEngine(EnvelopedEngine):
     """Tells settings of the peer that do not fit.
 
@@ -75,7 +89,7 @@ class BareEngine(EnvelopedEngine):
     doubt : a question about the peer's settings, for the error about one that has closed its session, or ""
     """
 
-    __slots__ = ("_fec", "_heard", "_lagging", "_lagging_since_us", "_unasked_fec", "doubt")
+    __slots__ = ("_fec", "_heard", "_lag", "_unasked_fec", "doubt")
 
     def __init__(self, engine: Engine, layers: Sequence[Layer]) -> None:
         super().__init__(engine, layers)
@@ -83,7 +97,7 @@ class BareEngine(EnvelopedEngine):
         self._heard = False
         self._unasked_fec = 0
         self.doubt = ""
-        self._lagging = self._lagging_since_us = 0  # batches that acknowledge less than was, and since when
+        self._lag: _Lag | None = None
 
     @property
     def understands(self) -> bool:
@@ -102,6 +116,9 @@ class BareEngine(EnvelopedEngine):
 
     def warnings(self) -> tuple[str, ...]:
         said, fec = list(super().warnings()), self._fec
+        if self._lag is not None and self._lag.lasts:
+            # Too few to be certain: the peer may answer a short test only a few times.
+            said.append(self._forgetting())
         if fec is None:
             return tuple(said)
         if fec.counts.unusable:
@@ -130,16 +147,20 @@ class BareEngine(EnvelopedEngine):
         segment on, and never receives that."""
         acknowledged = self._engine.sending.una
         if expand(una, acknowledged) >= acknowledged:
-            self._lagging = 0
+            self._lag = None
             return
-        if not self._lagging:
-            self._lagging_since_us = now_us
-        self._lagging += 1
-        if self._lagging >= FORGOTTEN_BATCHES and now_us - self._lagging_since_us >= FORGOTTEN_US:
-            raise StreamPeerError(
-                "the peer has forgotten what it had acknowledged: it has closed its session, or was restarted"
-                + (f"; {self.doubt}" if self.doubt else "")
-            )
+        lag = self._lag = self._lag or _Lag(now_us, now_us)
+        lag.batches += 1
+        lag.last_us = now_us
+        if lag.batches >= FORGOTTEN_BATCHES and lag.lasts:
+            self._lag = None
+            raise StreamPeerError(self._forgetting())
+
+    def _forgetting(self) -> str:
+        return (
+            "the peer has forgotten what it had acknowledged: it has closed its session, or was restarted"
+            + (f"; {self.doubt}" if self.doubt else "")
+        )
 
     def _open(self, batch: DatagramBatch, now_us: int, layers: int) -> None:
         if layers:

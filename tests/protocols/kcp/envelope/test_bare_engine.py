@@ -14,7 +14,7 @@ from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_counts import Counts
-from iperfpy.protocols.kcp.envelope.bare_engine import MOST_STAMPS, BareEngine, UnprovenEngine
+from iperfpy.protocols.kcp.envelope.bare_engine import FORGOTTEN_US, MOST_STAMPS, BareEngine, UnprovenEngine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
@@ -326,8 +326,26 @@ def test_a_peer_that_has_forgotten_the_conversation_is_named(doubt: str) -> None
         for at in range(20):
             deliver(end, [seg(ACK, sn=20, una=0)], now_us + 100_000 * at)
 
-    with pytest.raises(StreamPeerError, match=rf"has forgotten .* or was restarted.*{doubt[:5]}"):
+    forgotten = rf"has forgotten .* or was restarted.*{doubt[:5]}"
+    assert not end.warnings()
+    with pytest.raises(StreamPeerError, match=forgotten):
         answered()
+    assert not end.warnings()  # it has been said
+
+
+def test_a_peer_that_has_perhaps_forgotten_the_conversation_is_a_warning() -> None:
+    """A short test may end before it has answered often enough."""
+    end = dialler(KcpSettings())
+    end._engine.write(memoryview(bytes(50_000)), 0)
+    leaving(end, 0)
+    deliver(end, [seg(ACK, sn=9, una=10)], 0)
+    deliver(end, [seg(ACK, sn=20, una=0)], 100_000)
+    deliver(end, [seg(ACK, sn=20, una=0)], 100_000 + FORGOTTEN_US - 1)
+    assert not end.warnings()
+    deliver(end, [seg(ACK, sn=20, una=0)], 100_000 + FORGOTTEN_US)
+    assert any("has closed its session, or was restarted" in sentence for sentence in end.warnings())
+    deliver(end, [seg(WINS, una=10)], 1_000_000)
+    assert not end.warnings()
 
 
 # -- a peer that moves to another address
