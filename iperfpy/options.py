@@ -146,6 +146,7 @@ class LoneOptions:
     silence_us : time without any sign of the peer after which it is taken for gone
     wait_us : longest wait of an end that listens
     smux : version of the smux frames that carry the payload, as kcptun's do; 0: none
+    compressed : the frames are compressed, as kcptun's are without --nocomp
     """
 
     end: ClientOptions
@@ -155,6 +156,7 @@ class LoneOptions:
     silence_us: int = 5 * SECOND_US
     wait_us: int = 300 * SECOND_US
     smux: int = 0
+    compressed: bool = False
 
 
 OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"

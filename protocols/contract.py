@@ -48,7 +48,7 @@ class Stream:
     `bare` is True if the other end is a program without a control connection (`Transport.bare_peer`). `conv`
     is then this end's choice, or 0 at an end that waits for the other one, whose first datagram tells it.
     `smux` is the version of the smux frames that carry the payload of a bare stream; 0: its bytes are the
-    payload.
+    payload. `compressed` is True if these frames are compressed as kcptun does it.
     """
 
     id: int
@@ -61,6 +61,7 @@ class Stream:
     both_ways: bool = False
     bare: bool = False
     smux: int = 0
+    compressed: bool = False
 
 
 class Load(Protocol):
@@ -420,6 +421,10 @@ class Transport(ABC):
         """Raise `SettingsError` if this end cannot run such a test with that secret, or without one. Either
         end calls it before a stream is opened. A server's sentence goes to the client, so that it must tell
         nothing about the secret."""
+        return
+
+    def check_compression(self) -> None:
+        """Raise `SettingsError` if this end lacks the package for streams that are `Stream.compressed`."""
         return
 
     def needed_features(self, settings: Settings) -> Mapping[str, str]:

@@ -183,6 +183,7 @@ class _LoneTest:
             both_ways=self._options.echo,
             bare=True,
             smux=self._options.smux,
+            compressed=self._options.compressed,
         )
 
     def _keep(self, stream: Stream, channel: Channel) -> None:

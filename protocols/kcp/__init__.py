@@ -16,6 +16,7 @@ from iperfpy.protocols.kcp.fec_remark import fec_remark
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, ENVELOPE_METRICS, METRICS
 from iperfpy.protocols.kcp.oversized_window import oversized_window
 from iperfpy.protocols.kcp.settings import CRYPT, FEC, FEC_AUTO, KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.kcp.snappy_stream import check_package
 from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
 
@@ -89,6 +90,9 @@ class _KcpTransport(Transport):
         assert isinstance(settings, SharedSettings)
         if settings.crypt is not None:
             check_secret(settings.crypt, secret)
+
+    def check_compression(self) -> None:
+        check_package()
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.kcp import channel, smux_channel, two_way_channel

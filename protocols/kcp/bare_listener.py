@@ -119,7 +119,7 @@ async def _prove(channel: KcpChannel) -> None:
     all the same, there has to be more data."""
     wrapped = channel.wrapped
     assert isinstance(wrapped, UnprovenEngine)
-    over = asyncio.ensure_future(channel.receive())
+    over = drained = asyncio.ensure_future(channel.receive())
     try:
         while not wrapped.proven:
             if isinstance(channel, SmuxChannel):
@@ -133,6 +133,9 @@ async def _prove(channel: KcpChannel) -> None:
                 raise StreamPathError("the stream was closed before the peer answered")
     finally:
         over.cancel()
+        drained.cancel()
+        # Both may have the error that ended the stream.
+        await asyncio.gather(over, drained, return_exceptions=True)
 
 
 class Opening:

@@ -13,6 +13,8 @@ accepts: 256 KiB at first.
 
     payload -> wrap -> bytes for the KCP stream      FrameReader.feed <- bytes of the KCP stream
     `pending`: frames without payload, which `wrap` puts before the next payload
+
+kcptun compresses all frames unless it has --nocomp (snappy_stream.py). Then each frame is a chunk.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from iperfpy.protocols.errors import StreamPeerError
+from iperfpy.protocols.kcp.snappy_stream import IDENTIFIER, Compression
 
 VERSIONS = (1, 2)
 
@@ -57,9 +60,6 @@ MOST_PENDING = 64 << 10
 """Most bytes that wait to be written. A peer that opens and closes streams, and acknowledges nothing, would
 otherwise fill the memory with the answers."""
 _U32, _MOST_WINDOW = 0xFFFF_FFFF, 0x7FFF_FFFF
-
-SNAPPY = b"\xff\x06\x00\x00sNaPpY"
-"""The beginning of a stream that kcptun compresses."""
 
 
 class Piece(NamedTuple):
@@ -147,14 +147,11 @@ class FrameReader:
 
 def _foreign(head: bytes) -> str:
     """The sentence about bytes that do not begin a frame of the expected version."""
-    if head == SNAPPY[:HEADER_BYTES]:
-        return "the peer compresses its stream: start kcptun with --nocomp, at both ends"
+    if head == IDENTIFIER[:HEADER_BYTES]:
+        return "the peer compresses its stream: give --compress, or kcptun --nocomp"
     if head[0] in VERSIONS and head[1] <= Command.UPD:
         return f"the peer speaks smux version {head[0]}: give --smux {head[0]}, as kcptun's --smuxver"
-    return (
-        f"the peer sends something that is not smux ({head.hex()}): is it kcptun, and does it run with"
-        " --nocomp?"
-    )
+    return f"the peer sends something that is not smux ({head.hex()}): is it kcptun?"
 
 
 class SmuxStream:
@@ -164,31 +161,34 @@ class SmuxStream:
     ----------
     dials : True if this end opens the stream
     begins : True if this end sends payload before any has come
+    compressed : True if both directions are compressed, as kcptun does it
 
     Attributes
     ----------
     number : of the stream, None until it is open
     deliver : takes its payload, in order
     pending : bytes that wait to be written
-    received_bytes, sent_bytes : payload
+    received_bytes, sent_bytes : payload, before compression
     peer_finished, finished : True once the peer, or this end, has closed the stream
     refused : further streams of the peer, which were closed at once
+    compression : of both directions, None if there is none
     is_told : True once the peer has said how much it takes, which version 1 never does
     """
 
-    def __init__(self, version: int, *, dials: bool, begins: bool = False) -> None:
+    def __init__(self, version: int, *, dials: bool, begins: bool = False, compressed: bool = False) -> None:
         self.number: int | None = None
         self.deliver: Callable[[memoryview], None] = lambda payload: None
         self.pending = bytearray()
         self.received_bytes = self.sent_bytes = self.refused = 0
         self.peer_finished = self.finished = self.is_told = False
         self.version, self.dials, self._begins = version, dials, begins
+        self.compression = Compression() if compressed else None
         self._reader = FrameReader(version)
         self._open_refused: set[int] = set()
         self._written = 0  # bytes of all frames so far
         self._told_bytes = 0  # consumed, by the last UPD
         self._limit_bytes = FIRST_WINDOW  # payload that may be sent, of version 2
-        self._frames: deque[tuple[int, int]] = deque()  # (end in the KCP stream, payload) of PSH
+        self._frames: deque[tuple[int, int]] = deque()  # (end in the KCP stream, payload) of each PSH
         self._acked_bytes = 0  # payload of PSH that were acknowledged whole
 
     # -- frames that leave
@@ -220,7 +220,7 @@ class SmuxStream:
     def wrap(self, payload: memoryview) -> bytes:
         """Everything that waits to be written, then a frame with `payload`, at most `room_bytes`."""
         assert self.number is not None
-        framed = frame(self.version, Command.PSH, self.number, payload)
+        framed = self._sealed(frame(self.version, Command.PSH, self.number, payload))
         self._written += len(framed)
         self._frames.append((self._written, len(payload)))
         self.sent_bytes += len(payload)
@@ -231,11 +231,12 @@ class SmuxStream:
         return framed
 
     def payload_acked(self, acked_bytes: int) -> int:
-        """Payload in the first `acked_bytes` of the KCP stream; they never become fewer."""
+        """Payload in the first `acked_bytes` of the KCP stream; they never become fewer. A part of
+        a compressed frame has none: the peer cannot read it yet."""
         frames = self._frames
         while frames and frames[0][0] <= acked_bytes:
             self._acked_bytes += frames.popleft()[1]
-        if not frames:
+        if not frames or self.compression is not None:
             return self._acked_bytes
         end, size = frames[0]
         return self._acked_bytes + max(0, acked_bytes - (end - size))
@@ -244,8 +245,13 @@ class SmuxStream:
         self._queue_bytes(frame(self.version, command, stream))
 
     def _queue_bytes(self, framed: bytes) -> None:
+        framed = self._sealed(framed)
         self.pending += framed
         self._written += len(framed)
+
+    def _sealed(self, framed: bytes) -> bytes:
+        """The bytes of the KCP stream for a frame."""
+        return framed if self.compression is None else self.compression.seal(framed)
 
     def _tell(self) -> None:
         """Tell how much was consumed, in version 2."""
@@ -257,6 +263,10 @@ class SmuxStream:
 
     def receive(self, data: memoryview) -> None:
         """Take bytes of the KCP stream, in order. Raises `StreamPeerError` if they break the protocol."""
+        for plain in (data,) if self.compression is None else self.compression.open(data):
+            self._take_frames(plain)
+
+    def _take_frames(self, data: memoryview) -> None:
         for command, stream, payload in self._reader.feed(data):
             if command is Command.NOP:
                 continue

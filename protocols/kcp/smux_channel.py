@@ -56,7 +56,8 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
 def maker(stream: Stream, *, dials: bool) -> channel.MakeChannel:
     """Makes the channel of one end of `stream`."""
     make = _SmuxTwoWayChannel if stream.both_ways else SmuxChannel
-    smux = SmuxStream(stream.smux, dials=dials, begins=stream.sends and not dials)
+    begins = stream.sends and not dials
+    smux = SmuxStream(stream.smux, dials=dials, begins=begins, compressed=stream.compressed)
     return partial(make, session=SmuxSession(smux, sends=stream.sends))
 
 
@@ -82,7 +83,8 @@ class SmuxSession:
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.finished_us: int | None = None
         self.is_closing = False
-        self.doubt = f"does kcptun have --nocomp, and --smuxver {stream.version}?"
+        has = "no --nocomp" if stream.compression else "--nocomp (else give --compress)"
+        self.doubt = f"does kcptun have {has}, and --smuxver {stream.version}?"
         self.early = EarlyPayload()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -262,7 +264,7 @@ class SmuxChannel(KcpChannel):
 
     @property
     def received_bytes(self) -> int:
-        """Payload that has arrived."""
+        """Payload that has arrived, before compression."""
         return self.session.stream.received_bytes
 
     def counters(self) -> dict[str, Value]:
@@ -270,10 +272,20 @@ class SmuxChannel(KcpChannel):
         return super().counters() | {"bytes": acked_bytes if self.session.sends else self.received_bytes}
 
     def warnings(self) -> tuple[str, ...]:
-        if not self.session.stream.refused:
-            return super().warnings()
-        refused = counted(self.session.stream.refused, "further smux stream")
-        return (*super().warnings(), f"refused {refused} of the peer: one is measured")
+        stream, said = self.session.stream, list(super().warnings())
+        if stream.refused:
+            said.append(
+                f"refused {counted(stream.refused, 'further smux stream')} of the peer: one is measured"
+            )
+        if not (self.session.sends or stream.received_bytes):
+            said.append(f"nothing came: does the program behind kcptun send, and {self.session.doubt}")
+        compression = stream.compression
+        if compression is not None and stream.received_bytes > compression.arrived_bytes:
+            said.append(
+                f"the figures are payload before compression: {stream.received_bytes:,} bytes"
+                f" arrived as {compression.arrived_bytes:,}"
+            )
+        return tuple(said)
 
 
 class _SmuxTwoWayChannel(SmuxChannel, TwoWayChannel):

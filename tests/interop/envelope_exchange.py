@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpSettings
+from iperfpy.protocols.kcp.snappy_stream import Compression
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
 from tests.interop.programs import OURS
@@ -74,6 +75,7 @@ class Case:
     peer_fec : the sets of the peer, if they are not ours
     oob_ms : time between out-of-band datagrams of kcp-go; 0: it sends none
     path : of the lab, between the ends; empty: loopback alone
+    compressed : kcptun compresses, and so does our end
     """
 
     peer: str
@@ -86,6 +88,7 @@ class Case:
     peer_fec: str = ""
     oob_ms: int = 0
     path: str = ""
+    compressed: bool = False
 
     @property
     def settings(self) -> KcpSettings:
@@ -271,7 +274,8 @@ def kcptun(case: Case, name: str, *addresses: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         command = [
-            *(name, "--crypt", case.crypt, "--key", SECRET, "--nocomp", "--mode", "fast3"),
+            *(name, "--crypt", case.crypt, "--key", SECRET, "--mode", "fast3"),
+            *(() if case.compressed else ("--nocomp",)),
             *("--datashard", data, "--parityshard", parity, "--mtu", str(MTU), "--log", str(log)),
             *("--sndwnd", str(WINDOW), "--rcvwnd", str(WINDOW), *addresses),
         ]
@@ -291,8 +295,39 @@ def kcptun(case: Case, name: str, *addresses: str) -> Iterator[None]:
 
 def frames_of(data: bytes, stream: int) -> bytes:
     """Wrap data as the payload of a smux stream."""
-    pieces = (data[at : at + LARGEST_FRAME] for at in range(0, len(data), LARGEST_FRAME))
-    return b"".join(frame(PSH, stream, piece) for piece in pieces)
+    return b"".join(_frames_of(data, stream))
+
+
+def _frames_of(data: bytes, stream: int) -> Iterator[bytes]:
+    for at in range(0, len(data), LARGEST_FRAME):
+        yield frame(PSH, stream, data[at : at + LARGEST_FRAME])
+
+
+def _payload(case: Case, seed: int) -> bytes:
+    """Bytes that no compression makes shorter; of a compressed case, every second 10 kB of them are zeros."""
+    data = bytearray(random.Random(seed).randbytes(case.total))
+    if case.compressed:
+        for at in range(0, case.total, 20_000):
+            data[at : at + 10_000] = bytes(len(data[at : at + 10_000]))
+    return bytes(data)
+
+
+def _compressed(case: Case, frames: Iterable[bytes]) -> bytes:
+    """The bytes of the KCP stream."""
+    return b"".join(map(Compression().seal, frames) if case.compressed else frames)
+
+
+def _uncompressing(case: Case, frames: Frames) -> Deliver:
+    """Takes the bytes of the KCP stream."""
+    if not case.compressed:
+        return frames.feed
+    reader = Compression()
+
+    def deliver(payload: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        for plain in reader.open(np.ascontiguousarray(payload).reshape(-1).data):
+            frames.feed(np.frombuffer(plain, np.uint8))
+
+    return deliver
 
 
 class Sink(threading.Thread):
@@ -313,19 +348,21 @@ class Sink(threading.Thread):
 
 
 def _kcptun_takes(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab) -> Found:
-    sink, port, data = Sink(), free_port(), random.Random(1).randbytes(case.total)
+    sink, port, data = Sink(), free_port(), _payload(case, 1)
     sink.start()
     addresses = ("--listen", f"127.0.0.1:{port}", "--target", f"127.0.0.1:{sink.port}")
     with kcptun(case, "kcptun-server", *addresses), lab.leads_to(port) as entry:
-        loop = Loop(sock, case.engine(0x1234_5678, Frames().feed), layers, loss=case.loss)
+        deliver = _uncompressing(case, Frames())
+        loop = Loop(sock, case.engine(0x1234_5678, deliver), layers, loss=case.loss)
         loop.connect(entry)
-        loop.write(frame(SYN, 3) + frames_of(data, 3) + frame(FIN, 3))
+        loop.write(_compressed(case, [frame(SYN, 3), *_frames_of(data, 3), frame(FIN, 3)]))
         loop.run(lambda: loop.acknowledged and not sink.is_alive(), WAIT_S)
     return hashlib.sha256(data).hexdigest(), sink.digest.hexdigest(), None
 
 
 def _kcptun_gives(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab) -> Found:
-    local, data, frames = free_port(), random.Random(2).randbytes(case.total), Frames()
+    local, data, frames = free_port(), _payload(case, 2), Frames()
+    deliver = _uncompressing(case, frames)
     with (
         lab.leads_to(sock.getsockname()[1]) as entry,
         kcptun(
@@ -334,7 +371,7 @@ def _kcptun_gives(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab
             *("--localaddr", f"127.0.0.1:{local}", "--remoteaddr", f"127.0.0.1:{entry}", "--conn", "1"),
         ),
     ):
-        loop = Loop(sock, None, layers, lambda conv: case.engine(conv, frames.feed), case.loss)
+        loop = Loop(sock, None, layers, lambda conv: case.engine(conv, deliver), case.loss)
         with socket.create_connection(("127.0.0.1", local), timeout=WAIT_S) as connection:
             thread = threading.Thread(target=connection.sendall, args=(data,), daemon=True)
             thread.start()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.interop.conftest import peer
-from tests.interop.envelope_exchange import Case, frames_of, kcptun
+from tests.interop.envelope_exchange import Case, frames_of, kcptun, run
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, SYN, Frames, Loop, frame
 
@@ -111,3 +111,11 @@ def test_the_engine_is_the_server_of_a_kcptun_client(case: Case, udp: socket.soc
     assert loop.engine is not None
     assert loop.engine.rtt.samples > 0
     assert loop.engine.counts.foreign == 0
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_kcptun_exchanges_a_compressed_stream(sends: bool) -> None:
+    """By its defaults but for lost datagrams; the hashes are those of TCP programs behind the tunnel."""
+    peer("kcptun-server")
+    case = Case("kcptun", sends, crypt="aes", fec="10:3", loss=0.02, compressed=True)
+    assert run(case).exact

@@ -109,9 +109,16 @@ def _own_flags() -> list[click.Option]:
         Flag(
             HEADING,
             ["smux", "--smux", "--smuxver"],
-            "the peer is kcptun without compression (--nocomp), which has frames of smux version 1 or 2"
-            " [kcptun: 1]",
+            "the peer is kcptun, which has frames of smux version 1 or 2 [kcptun: 1]; without --compress,"
+            " one with --nocomp",
             type=Parsed("N", integer("--smux", 1, 2)),
+        ),
+        Flag(
+            HEADING,
+            ["compress", "--compress"],
+            "with --smux: the frames are compressed, as kcptun's are without --nocomp; figures are payload"
+            " before compression (extra 'snappy')",
+            is_flag=True,
         ),
         Flag(HEADING, ["conv", "--conv"], "conversation number [random; with --listen: any]", type=conv),
         Flag(
@@ -264,6 +271,7 @@ def _lone_options(parsed: ParsedOptions) -> LoneOptions:
         silence_us=parsed["silence"],
         wait_us=parsed["waits"],
         smux=parsed["smux"] or 0,
+        compressed=parsed["compress"],
     )
 
 
@@ -285,6 +293,10 @@ def _plan(parsed: ParsedOptions) -> Plan:
     transport, listens, echo = parsed.transport, bool(parsed["listen"]), parsed["echo"]
     if parsed["smux"] and parsed["smux"] not in transport.smux_versions:
         raise ParameterError(f"{transport.name} has no streams in smux: leave --smux out")
+    if parsed["compress"]:
+        if not parsed["smux"]:
+            raise ParameterError("--compress is for kcptun: give --smux 1, or 2, as well")
+        transport.check_compression()
     if echo and parsed["reverse"]:
         raise ParameterError("--echo goes both ways: leave -R out")
     if parsed["messages"] and (listens or not echo):

@@ -4,9 +4,12 @@
 
 Every cipher with and without forward error correction, both peers, both roles, 10 MB each. Some of them also
 lose 5 % of the datagrams of both directions, at our socket or on a path of `iperfpy lab`. A transfer is exact
-if both ends hash the same bytes. A run that was stopped continues from its JSON lines. Needs Debian's
-golang-go, golang-github-xtaci-kcp-dev and kcptun. With IPERFPY_KCPGO=FOLDER, kcp-go is that of the programs
-in the folder (tests/README.md); one that has AES-GCM and out-of-band datagrams is also measured with these.
+if both ends hash the same bytes. kcptun also compresses, in six. A run that was stopped continues from its
+JSON lines.
+
+Needs Debian's golang-go, golang-github-xtaci-kcp-dev and kcptun. With IPERFPY_KCPGO=FOLDER, kcp-go is that of
+the programs in the folder (tests/README.md); one that has AES-GCM and out-of-band datagrams is also measured
+with these.
 """
 
 from __future__ import annotations
@@ -42,6 +45,10 @@ def cases(peers: Sequence[str], total: int) -> Iterator[Case]:
                     if crypt in LOSSY_CRYPTS:
                         yield Case(peer, sends, crypt, fec, LOSS, total)
                         yield Case(peer, sends, crypt, fec, 0.0, total, path=LAB_PATH)
+                if crypt == "aes" and peer == "kcptun":
+                    yield Case(peer, sends, crypt, FEC, 0.0, total, compressed=True)
+                    yield Case(peer, sends, crypt, FEC, LOSS, total, compressed=True)
+                    yield Case(peer, sends, crypt, FEC, 0.0, total, path=LAB_PATH, compressed=True)
                 if crypt in OOB_CRYPTS and peer == "kcp-go" and kcpgo_library().oob:
                     yield Case(peer, sends, crypt, FEC, 0.0, total, oob_ms=OOB_MS)
                     yield Case(peer, sends, crypt, FEC, LOSS, total, oob_ms=OOB_MS)
@@ -94,7 +101,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         headings,
         [
             (
-                row["peer"],
+                row["peer"] + (", compressed" if row.get("compressed") else ""),
                 "sends" if row["sends"] else "receives",
                 row["crypt"],
                 row["fec"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,8 @@ def test_flags_of_a_test_have_their_meaning(asked: Asked) -> None:
     assert options.conv == 7
     assert options.smux == 0
     assert run("h:1 --smux 2", asked)[1].smux == run("--listen :1 --smuxver 2", asked)[1].smux == 2
+    assert not options.compressed
+    assert run("h:1 --smux 1 --compress", asked)[1].compressed
     assert run("h:1 -ds 4 -ps 2 -sw 512", asked)[0].settings.record()["fec"] == "4:2"
 
 
@@ -105,6 +108,14 @@ def test_a_key_reaches_the_end_and_no_record(asked: Asked, tmp_path: Path) -> No
     plan, options = run(f"h:1 --kcp-crypt aes-128-gcm --kcp-key-file {file}", asked)
     assert options.end.secrets == {"kcp": b"a secret of this test"}
     assert "secret" not in repr((plan, options)).replace("secrets", "")
+
+
+def test_compression_without_its_package_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    assert main(["kcp-peer", "h:1", "--smux", "1", "--compress"]) == 1
+    assert "--compress needs the extra 'snappy' (cramjam): pip install" in capsys.readouterr().err
 
 
 def test_the_kinds_of_an_echo(asked: Asked) -> None:
@@ -141,6 +152,7 @@ def test_the_kinds_of_an_echo(asked: Asked) -> None:
         ("h:1 -t 1 -n 1M", "only one test end condition"),
         ("h:1 --conv 0", "a conversation number must be between 1"),
         ("h:1 --smux 3", "--smux must be between 1 and 2, not 3"),
+        ("h:1 --compress", "--compress is for kcptun: give --smux 1, or 2, as well"),
         ("h:1 --kcp-fec 0:3", "--kcp-fec needs at least 1 data and 1 parity datagram"),
         ("h:1 --kcp-mtu 70 --kcp-crypt none --kcp-fec 10:3", "mtu must be at least 78"),
         ("h:1 --kcp-crypt aes-128-gcm", "needs the key that both ends share"),
