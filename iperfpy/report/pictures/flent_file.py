@@ -9,6 +9,10 @@ Flent finds its plots by the name of the test, and the lines in them by the name
 transport was. The ping is the sender's round-trip time of each interval, in both directions that of the
 client's data; the file's NOTE says so. The format is that of Flent's own `resultset.py`, and nothing of Flent
 is used.
+
+Flent pings the idle path for 5 s before and after its data, and leaves both out of its boxes, bars and
+distributions. So the measured time is from `LEAD_S` to `LEAD_S` before TOTAL_LENGTH here, too: an omitted
+period (-O) lies before it, otherwise nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ TESTS = {
 """Direction of a test -> the test of Flent with its plots."""
 RATES = {Direction.FORWARD: "TCP upload", Direction.REVERSE: "TCP download"}
 PING = "Ping (ms) ICMP"
+LEAD_S = 5.0
+"""Time before and after the data of a test of Flent: its setting DELAY."""
 FLENT_VERSION = "2.3.0"
 """A version of Flent that writes this format; Flent shows it."""
 
@@ -49,18 +55,18 @@ def flent_document(run: Run) -> dict[str, Any]:
     """The content of the file: JSON values only."""
     start, timeline = started_of(run), timeline_of(run)
     edges = [] if timeline is None else [*timeline.starts_s, timeline.end_s]
-    # Flent's time begins at 0, also if the first part of the test was omitted from the results.
-    times = [(begin + end) / 2 - edges[0] for begin, end in pairwise(edges)]
+    # An omitted period has times below 0 in the timeline, and the time of day counts from its beginning.
+    times = [LEAD_S + (begin + end) / 2 for begin, end in pairwise(edges)]
+    begin_unix = start.unix_time - LEAD_S - (edges[0] if edges else 0.0)
     results = {name: _finite(values) for name, values in _series(run).items()}
-    length = edges[-1] - edges[0] if edges else 0.0
     return {
         "version": VERSION,
-        "metadata": _metadata(run, length, results),
+        "metadata": _metadata(run, begin_unix, edges[-1] if edges else 0.0, results),
         "x_values": times,
         "results": results,
         "raw_values": {
             name: [
-                {"t": start.unix_time + time, "val": value, "dur": end - begin}
+                {"t": begin_unix + time, "val": value, "dur": end - begin}
                 for time, value, (begin, end) in zip(times, values, pairwise(edges), strict=True)
                 if value is not None
             ]
@@ -85,10 +91,19 @@ def _series(run: Run) -> dict[str, list[Number]]:
     return series
 
 
-def _metadata(run: Run, length_s: float, results: dict[str, list[Number]]) -> dict[str, Any]:
+def _metadata(
+    run: Run, begin_unix: float, length_s: float, results: dict[str, list[Number]]
+) -> dict[str, Any]:
+    """Facts about the test.
+
+    Parameters
+    ----------
+    begin_unix : the file's time 0, seconds since 1970
+    length_s : measured time
+    """
     start, plan = started_of(run), run.plan
     host, name = str(start.peer[0]), TESTS[run.plan.direction]
-    when = datetime.fromtimestamp(start.unix_time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    when = _time_text(start.unix_time)
     title = plan.title or f"{plan.transport} to {host}"
     units = {PING: "ms"}
     return {
@@ -100,9 +115,9 @@ def _metadata(run: Run, length_s: float, results: dict[str, list[Number]]) -> di
         "HOSTS": [host],
         "LOCAL_HOST": str(start.connected[0].local[0]) if start.connected else "",
         "TIME": when,
-        "T0": when,
+        "T0": _time_text(begin_unix),
         "LENGTH": round(length_s, 3),
-        "TOTAL_LENGTH": round(length_s, 3),
+        "TOTAL_LENGTH": round(length_s + 2 * LEAD_S, 3),
         "STEP_SIZE": (plan.interval_us or 1e6) / 1e6,
         "IP_VERSION": 6 if ":" in (str(start.connected[0].remote[0]) if start.connected else host) else 4,
         "FLENT_VERSION": FLENT_VERSION,
@@ -112,6 +127,10 @@ def _metadata(run: Run, length_s: float, results: dict[str, list[Number]]) -> di
             for series, values in results.items()
         },
     }
+
+
+def _time_text(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _mean(values: Sequence[Number]) -> Number:

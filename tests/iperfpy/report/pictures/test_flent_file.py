@@ -6,11 +6,12 @@ import gzip
 import json
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from iperfpy.plan import Direction
-from iperfpy.report.pictures.flent_file import PING, flent_document, flent_of
+from iperfpy.report.pictures.flent_file import LEAD_S, PING, flent_document, flent_of
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run, scene_run
 
@@ -53,8 +54,11 @@ def test_raw_values_have_the_time_of_day() -> None:
     run = kcp_run()
     document = flent_document(run)
     assert run.started is not None
-    begin = datetime.fromisoformat(document["metadata"]["T0"]).timestamp()
-    assert begin == pytest.approx(run.started.unix_time, abs=1e-3)
+    metadata = document["metadata"]
+    begin = datetime.fromisoformat(metadata["T0"]).timestamp()
+    assert begin == pytest.approx(run.started.unix_time - LEAD_S, abs=1e-3)
+    started = datetime.fromisoformat(metadata["TIME"]).timestamp()
+    assert started == pytest.approx(run.started.unix_time, abs=1e-3)
     for series, values in document["raw_values"].items():
         assert [one["t"] - begin for one in values] == pytest.approx(document["x_values"], abs=1e-3)
         assert [one["val"] for one in values] == document["results"][series]
@@ -77,11 +81,28 @@ def test_an_unmeasured_value_is_null() -> None:
     assert document["raw_values"][PING] == []
 
 
-def test_time_begins_at_zero_also_after_an_omitted_period() -> None:
+def kept_by_flent(document: dict[str, Any]) -> list[float]:
+    """Times of the points in Flent's boxes, bars and distributions, whose `cutoff` is (DELAY, -DELAY)."""
+    end = document["metadata"]["TOTAL_LENGTH"] - LEAD_S
+    return [time for time in document["x_values"] if LEAD_S <= time <= end]
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_flents_boxes_and_distributions_have_the_whole_test(name: str) -> None:
+    document = flent_document(runs()[name])
+    assert document["x_values"]
+    assert kept_by_flent(document) == document["x_values"]
+
+
+def test_flents_boxes_and_distributions_leave_an_omitted_period_out() -> None:
     run = scene_run("reverse-omit-verbose")
     assert run.started is not None
     started = replace(run.started, plan=replace(run.started.plan, omit_us=1_000_000))
-    assert flent_document(replace(run, started=started))["x_values"] == [0.5, 1.5, 2.5]
+    document = flent_document(replace(run, started=started))
+    assert document["x_values"] == [LEAD_S - 0.5, LEAD_S + 0.5, LEAD_S + 1.5]
+    assert kept_by_flent(document) == [LEAD_S + 0.5, LEAD_S + 1.5]
+    first = document["raw_values"]["TCP download"][0]
+    assert first["t"] == pytest.approx(started.unix_time + 0.5)
 
 
 def test_the_title_is_that_of_the_user() -> None:
