@@ -21,7 +21,7 @@ class Standing:
     rate : steady payload rate in bits per second, with its interval or its range; None: no test has figures
     failures : number of failed tests
     startup_s, startup_bytes, rtt_us, rtt_p95_us : see `MeasuredTest`
-    increase_us : 95th percentile of the round-trip time under load less the median of the idle one
+    increase_us : 95th percentile of the round-trip time under load less `idle_rtt_us`
     grade : letter of bufferbloat; empty as `diagnosis.bufferbloat.grade` has it
     no_grade : the reason for that
     """
@@ -50,7 +50,7 @@ class Standing:
 
 
 def idle_rtt_us(report: ComparisonReport) -> float | None:
-    """Median round-trip time before the tests, microseconds."""
+    """Round-trip time of the idle path, microseconds: the one before the data, median over the tests."""
     return known_median(one.idle_rtt_us for one in report.tests if not one.failed)
 
 

@@ -26,7 +26,7 @@ class Bufferbloat:
     Parameters
     ----------
     letter : "A+" to "F"; empty: `reason` says why
-    increase_us : 95th percentile of the round-trip time under load less the median before it; None: not known
+    increase_us : 95th percentile of the round-trip time under load less the one before it; None: not known
     """
 
     letter: str = ""
@@ -47,7 +47,7 @@ def increase_us(idle_us: float | None, loaded_p95_us: float | None) -> float | N
 
     Parameters
     ----------
-    idle_us : round-trip time before the load: its median, or of a single test the shortest one
+    idle_us : round-trip time before the load: of a test the shortest one, of a diagnosis the median of echoes
     loaded_p95_us : 95th percentile of the round-trip time under load
 
     Returns
@@ -61,13 +61,13 @@ def increase_us(idle_us: float | None, loaded_p95_us: float | None) -> float | N
 
 
 def grade(
-    idle_p50_us: float | None, loads: Sequence[LoadedRtt], session_bits_per_s: Sequence[float]
+    idle_us: float | None, loads: Sequence[LoadedRtt], session_bits_per_s: Sequence[float]
 ) -> Bufferbloat:
     """Grade the worst of the full loads.
 
     Parameters
     ----------
-    idle_p50_us : median round-trip time before the load; None: not known
+    idle_us : round-trip time before the load, see `increase_us`; None: not known
     loads : of one direction
     session_bits_per_s : the rates of all tests of the session in that direction, counted as those of the
         loads, which are among them
@@ -77,7 +77,7 @@ def grade(
     Bufferbloat
         A letter and its number; without a full load no letter, and the number of all loads.
     """
-    if idle_p50_us is None:
+    if idle_us is None:
         return Bufferbloat(reason="the round-trip time before the load is not known")
     reason = ""
     full = [load for load in loads if _is_full(load, session_bits_per_s)]
@@ -89,7 +89,7 @@ def grade(
     measured = [load.rtt_p95_us for load in (loads if reason else full) if load.rtt_p95_us is not None]
     if not measured:
         return Bufferbloat(reason=reason or "no echo came back under load")
-    increase = increase_us(idle_p50_us, max(measured))
+    increase = increase_us(idle_us, max(measured))
     return Bufferbloat("" if reason or increase is None else _letter(increase), increase, reason)
 
 

@@ -170,7 +170,9 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
     rise = path.rtt_us["p95"] - path.min_rtt_us - (path.delay_spread_us or 0.0)
     if rise <= max(FAIR_QUEUE_US, FAIR_QUEUE_RTTS * path.min_rtt_us):
         return None
-    rate = path.rate_bits_per_s or run.bits_per_second
+    # A queue drains at the rate of the path. The payload of the whole test has its start, and not its copies.
+    settled = settled_rate(path.flight) if path.flight is not None else 0.0
+    rate = path.rate_bits_per_s or max(settled, run.bits_per_second)
     size = (path.rtt_us.get("max", path.rtt_us["p95"]) - path.min_rtt_us) * rate / 8e6
     return Finding(
         run.direction,

@@ -363,6 +363,21 @@ def test_a_filled_queue_is_named_with_its_delay() -> None:
     assert Cause.QUEUE not in {finding.cause for finding in one_run.conclude(run(path=(spread,)))}
 
 
+def test_a_filled_queue_drains_at_the_rate_of_the_path() -> None:
+    """Not at the rate of the payload: the start of a test was slower, and copies fill the queue as well."""
+    rtts = {"p5": 50e3, "p50": 120e3, "p95": 150e3, "max": 150e3}
+    flight = stream(Path(rate=50e6, queue=100_000), 20e6)
+    start = len(flight.arrived_bytes) // 4
+    starts = replace(
+        flight,
+        arrived_bytes=np.concatenate([flight.arrived_bytes[:start] // 4, flight.arrived_bytes[start:]]),
+    )
+    found = run(path=(PathEvidence(flight=starts, min_rtt_us=50e3, rtt_us=rtts),), bits_per_second=12e6)
+    evidence = one_run.conclude(found)[0].evidence
+    assert evidence["rate_bits_per_s"] == pytest.approx(20e6, rel=0.01)
+    assert evidence["queue_bytes"] == pytest.approx(100e3 * 20 / 8, rel=0.01)
+
+
 def test_retransmissions_in_vain_are_the_timers() -> None:
     vain = EndFigures(resent=100, in_vain=71)
     assert one_run.conclude(run(figures=vain))[0].cause is Cause.SPURIOUS
