@@ -170,6 +170,9 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
     rise = path.rtt_us["p95"] - path.min_rtt_us - (path.delay_spread_us or 0.0)
     if rise <= max(FAIR_QUEUE_US, FAIR_QUEUE_RTTS * path.min_rtt_us):
         return None
+    # In a pause of the application, the last segment waits for a delayed ACK (RFC 1122, 4.2.3.2).
+    if path.extra.get("sampled") and limit_shares(run).get(EvidenceLimit.APPLICATION, 0.0) > MOST:
+        return None
     # A queue drains at the rate of the path. The payload of the whole test has its start, and not its copies.
     settled = settled_rate(path.flight) if path.flight is not None else 0.0
     rate = path.rate_bits_per_s or max(settled, run.bits_per_second)

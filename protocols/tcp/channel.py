@@ -161,7 +161,6 @@ class TcpChannel(Channel):
     # ------------------------------------------------------------------ carrying
 
     async def send(self, load: Load) -> None:
-        self._samples.load_waits = load.may_block
         self._samples.begin(tcp_info.read(self._sock), now_us())
         with contextlib.ExitStack() as stack:
             send = stack.enter_context(_SendFile(self._sock)).send if self._zerocopy else self._sock.send
@@ -176,15 +175,18 @@ class TcpChannel(Channel):
 
     def _send_share(self, load: Load, send: Callable[[memoryview], int]) -> int:
         """Send about `BULK_BYTES`, as far as there is room. Returns the time of the next visit."""
-        block, left_bytes = self._rest, BULK_BYTES
+        block, left_bytes, waits = self._rest, BULK_BYTES, self._samples.waits
         began_us = now = now_us()
         while left_bytes > 0 and now - began_us < VISIT_US:
             if not len(block):
                 wait_us = load.wait_us(now)
+                # A file may hold up the call itself.
+                if wait_us > 0 or load.may_block:
+                    waits.begin(now)
                 if wait_us:
-                    self._samples.load_waits |= wait_us > 0
                     return wait_us
                 block = load.take()
+                waits.end(now_us() if load.may_block else now)
                 # Before the send, a part of which may leave at once: `left_queue` counts up to this bound.
                 self._handed.offered = self._handed.accepted + len(block)
             try:

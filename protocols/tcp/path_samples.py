@@ -64,6 +64,35 @@ class _PeerWindow:
         return round(self._weighted / self._limited_us) if self._limited_us else self._largest
 
 
+class LoadWaits:
+    """Time for which the load had nothing to hand over, though the kernel had room for it.
+
+    The kernel may still send what it has: congestion control that found no more than the rate of the load
+    spreads each block over the time until the next one, so that the connection is busy all the time.
+    """
+
+    __slots__ = ("_since_us", "_total_us")
+
+    def __init__(self) -> None:
+        self._since_us: int | None = None
+        self._total_us = 0
+
+    def begin(self, now_us: int) -> None:
+        """The load has nothing; again, if it had nothing before."""
+        if self._since_us is None:
+            self._since_us = now_us
+
+    def end(self, now_us: int) -> None:
+        """The load has a block."""
+        self._total_us = self.total_us(now_us)
+        self._since_us = None
+
+    def total_us(self, now_us: int) -> int:
+        """Waits so far, with the present one."""
+        since_us = self._since_us  # the thread that sends changes it
+        return self._total_us + (max(0, now_us - since_us) if since_us is not None else 0)
+
+
 class PathSamples:
     """Takes samples of one connection.
 
@@ -73,12 +102,12 @@ class PathSamples:
 
     Attributes
     ----------
-    load_waits : True if the load has made the sender wait: else a sender that has nothing in flight waits for
-        its own processor
+    waits : of the load
     """
 
     def __init__(self, *, ipv6: bool) -> None:
-        self.load_waits = False
+        self.waits = LoadWaits()
+        self._caught_up_us = 0  # waits until the kernel had last sent all that it was given
         self._headers = IPV6_HEADERS if ipv6 else IPV4_HEADERS
         self._samples: list[_Sample] = []
         self._every = self._skipped = 1
@@ -95,6 +124,8 @@ class PathSamples:
         if not info.data_segs_out or info.bytes_sent is None or info.total_retrans is None:
             return
         self._peer_window.add(info.snd_wnd or 0, info.rwnd_limited_us or 0)
+        if not info.notsent_bytes:
+            self._caught_up_us = self.waits.total_us(now_us)
         if info.rtt_us is not None:
             self._rtts.add(info.rtt_us)
         self._skipped += 1
@@ -125,19 +156,25 @@ class PathSamples:
         )
 
     def _limits(self, info: TcpInfo, now_us: int) -> dict[str, int]:
-        """Time by limit since the load began. The kernel's busy time contains the other two."""
+        """Time by limit since the load began. The kernel's busy time contains that of window and buffer.
+
+        Waits of the load count until the kernel had last sent everything: behind a slow path its buffer fills
+        for seconds before the load notices. A sender that has nothing in flight while its load does not wait
+        waits for its own processor.
+        """
         if self._began is None or info.busy_us is None:
             return {}
         began_us, first = self._began
-        busy_us = info.busy_us - (first.busy_us or 0)
-        idle_us = max(0, now_us - began_us - busy_us)
+        whole_us = max(0, now_us - began_us)
+        idle_us = max(0, whole_us - (info.busy_us - (first.busy_us or 0)))
         limits: dict[str, int] = {
             EvidenceLimit.RECEIVE_WINDOW: (info.rwnd_limited_us or 0) - (first.rwnd_limited_us or 0),
             EvidenceLimit.SEND_BUFFER: (info.sndbuf_limited_us or 0) - (first.sndbuf_limited_us or 0),
-            EvidenceLimit.APPLICATION if self.load_waits else EvidenceLimit.PROCESSOR: idle_us,
+            EvidenceLimit.APPLICATION: self._caught_up_us,
+            EvidenceLimit.PROCESSOR: idle_us - self._caught_up_us,
         }
-        ends_us = limits[EvidenceLimit.RECEIVE_WINDOW] + limits[EvidenceLimit.SEND_BUFFER]
-        limits[EvidenceLimit.CONGESTION_WINDOW] = max(0, busy_us - ends_us)
+        limits = {key: us for key, us in limits.items() if us > 0}
+        limits[EvidenceLimit.CONGESTION_WINDOW] = whole_us - sum(limits.values())
         return {key: us for key, us in limits.items() if us > 0}
 
     def _bins(self, headers: int) -> FlightBins | None:

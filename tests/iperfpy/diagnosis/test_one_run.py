@@ -378,6 +378,17 @@ def test_a_filled_queue_drains_at_the_rate_of_the_path() -> None:
     assert evidence["queue_bytes"] == pytest.approx(100e3 * 20 / 8, rel=0.01)
 
 
+def test_round_trips_of_a_sender_that_waits_for_its_application_show_no_queue() -> None:
+    """The last segment of each piece waits for a delayed acknowledgement of the kernel's TCP."""
+    rises = {"p50": 45e3, "p95": 60e3, "max": 80e3}
+    for waited_us, named in ((1_000_000, True), (9_000_000, False)):
+        path = PathEvidence(
+            min_rtt_us=40e3, rtt_us=rises, limited_us={"application": waited_us}, extra={"sampled": 1}
+        )
+        found = one_run.conclude(run(path=(path,)))
+        assert (Cause.QUEUE in {finding.cause for finding in found}) is named
+
+
 def test_retransmissions_in_vain_are_the_timers() -> None:
     vain = EndFigures(resent=100, in_vain=71)
     assert one_run.conclude(run(figures=vain))[0].cause is Cause.SPURIOUS

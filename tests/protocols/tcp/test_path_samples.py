@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.path_evidence import MOST_BINS, PathEvidence
-from iperfpy.protocols.tcp.path_samples import MOST_SAMPLES, PathSamples
+from iperfpy.protocols.tcp.path_samples import MOST_SAMPLES, LoadWaits, PathSamples
 from iperfpy.protocols.tcp_info import TcpInfo
 
 RTT_US = 100_000
@@ -70,24 +70,54 @@ def test_a_duplicate_at_the_receiver_takes_a_loss_back() -> None:
     assert (bins.arrived_packets == bins.sent_packets).all()
 
 
-def test_time_without_data_in_flight_is_the_loads_or_the_processors() -> None:
-    def limits(*, load_waits: bool) -> dict[str, int]:
-        samples = PathSamples(ipv6=False)
-        samples.load_waits = load_waits
-        infos = [
-            _info(
-                100 + 10 * n,
-                busy_us=30_000 * n,
-                rwnd_limited_us=20_000 * n,
-                sndbuf_limited_us=1_000 * n,
-            )
-            for n in range(41)
-        ]
-        return dict(_taken(samples, infos).limited_us)
+def _limits(*, waits_us: int = 0, notsent_bytes: int = 0, busy_us: int = 30_000) -> dict[str, int]:
+    """Limits of two seconds in which the load waits for a part of each 50 ms."""
+    samples = PathSamples(ipv6=False)
+    samples.begin(_info(100, busy_us=0), SECOND)
+    for n in range(1, 41):
+        now_us = SECOND + 50_000 * n
+        if waits_us:
+            samples.waits.begin(now_us - waits_us)
+            samples.waits.end(now_us)
+        # The window and the buffer of the kernel also limited it.
+        ends = {"rwnd_limited_us": 5_000 * n, "sndbuf_limited_us": 1_000 * n}
+        waiting = {"notsent_bytes": notsent_bytes if n > 10 else 0}
+        samples.take(_info(100 + 10 * n, busy_us=busy_us * n, **ends, **waiting), now_us)
+    evidence = samples.evidence(_info(500, busy_us=40 * busy_us, **ends, **waiting), 3 * SECOND)
+    assert evidence is not None
+    return dict(evidence.limited_us)
 
-    ends = {"receive-window": 800_000, "send-buffer": 40_000, "congestion-window": 360_000}
-    assert limits(load_waits=True) == {**ends, "application": 800_000}
-    assert limits(load_waits=False) == {**ends, "processor": 800_000}
+
+ENDS = {"receive-window": 200_000, "send-buffer": 40_000}
+
+
+def test_time_without_data_in_flight_is_the_loads_or_the_processors() -> None:
+    both = {"congestion-window": 960_000}
+    assert _limits(waits_us=20_000) == {**ENDS, **both, "application": 800_000}
+    assert _limits() == {**ENDS, **both, "processor": 800_000}
+    assert _limits(waits_us=5_000) == {**ENDS, **both, "application": 200_000, "processor": 600_000}
+
+
+def test_a_load_that_waits_limits_a_connection_that_is_always_busy() -> None:
+    """Congestion control spreads each block until the next one comes."""
+    limits = _limits(waits_us=40_000, busy_us=50_000)
+    assert limits == {**ENDS, "application": 1_600_000, "congestion-window": 160_000}
+
+
+def test_a_load_that_waits_while_the_kernel_keeps_its_data_limits_nothing() -> None:
+    """Behind a slow path the send buffer takes more for a while."""
+    limits = _limits(waits_us=40_000, busy_us=50_000, notsent_bytes=100_000)
+    assert limits == {**ENDS, "application": 400_000, "congestion-window": 1_360_000}
+
+
+def test_a_wait_that_lasts_counts_up_to_now() -> None:
+    waits = LoadWaits()
+    waits.begin(100)
+    waits.begin(300)
+    assert (waits.total_us(50), waits.total_us(400)) == (0, 300)
+    waits.end(500)
+    waits.end(900)
+    assert waits.total_us(1_000) == 400
 
 
 def test_the_time_before_the_load_is_no_limit_of_the_sender() -> None:
