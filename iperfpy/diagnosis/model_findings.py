@@ -46,14 +46,15 @@ def line(model: PathModel, direction: Direction) -> Finding:
             "a second diagnosis, on a machine with less work beside it",
             evidence={"least_bits_per_s": round(rate)},
         )
-    error = model.rate_error or 0.0
+    error, loss = model.rate_error or 0.0, model.loss
     timed = bool(model.capacity.overloaded)
+    lost = f"{loss.lost} of {loss.sent} datagrams lost" if loss.negligible else "no loss"
     return Finding(
         direction,
         Cause.LINE,
         Confidence.SURE if timed else Confidence.POSSIBLE,
         f"the line: {format_rate(rate)}, no sign of anything else",
-        "no loss below that rate, no queue beyond the usual, delay without variation",
+        f"{lost} below that rate, no queue beyond the usual, delay without variation",
         evidence={"rate_bits_per_s": round(rate), "error_bits_per_s": round(error)},
     )
 
@@ -157,7 +158,7 @@ def _rate_varies(model: PathModel, direction: Direction) -> Finding | None:
 
 def _loss(model: PathModel, direction: Direction) -> Finding | None:
     loss = model.loss
-    if not loss.lost:
+    if not loss.lost or loss.negligible:
         return None
     share = format_percent(loss.share)
     evidence: dict[str, float | int | str] = {

@@ -10,6 +10,8 @@ from iperfpy.diagnosis.stretches import Stretch
 
 FEWEST_LOSSES = 5
 """Losses from which on a share is stated."""
+NEGLIGIBLE = 1e-3
+"""Share below which a handful of losses is told in passing, and is no finding."""
 FEWEST_RUNS = 6
 """Runs of losses from which on bursts are told from single losses. The test of chance decides; one event of
 the path or of a machine, with its few runs, must not."""
@@ -51,6 +53,11 @@ class RandomLoss:
     def present(self) -> bool:
         """True if there is loss, beyond a handful of datagrams."""
         return self.lost >= FEWEST_LOSSES and self.share > 2 * self.error
+
+    @property
+    def negligible(self) -> bool:
+        """True if some datagrams were lost, and less than `NEGLIGIBLE` of all by two standard errors."""
+        return self.lost > 0 and not self.present and self.share + 2 * self.error < NEGLIGIBLE
 
     @property
     def needed(self) -> int:

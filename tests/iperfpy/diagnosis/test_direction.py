@@ -118,6 +118,16 @@ def test_a_few_losses_are_not_called_noise() -> None:
     assert Cause.NOISE not in {finding.cause for finding in findings}
 
 
+def test_one_datagram_of_thousands_is_no_finding() -> None:
+    """A busy machine loses one now and then."""
+    evidence = synthetic.direction(Path(queue=5_000))
+    rungs = list(evidence.rungs)
+    rungs[2] = replace(rungs[2], arrived=rungs[2].arrived - 1, loss_runs=1, lost_in_runs=1)
+    (line,) = conclusions.conclude(replace(evidence, rungs=tuple(rungs))).findings
+    assert line.cause is Cause.LINE
+    assert line.because.startswith("1 of ")
+
+
 def test_losses_in_the_receivers_kernel_are_not_the_paths() -> None:
     evidence = synthetic.direction(Path(queue=5_000))
     rungs = tuple(
