@@ -1,6 +1,7 @@
 """`--kcp-fec auto` on simulated paths: delays of messages, rate of bulk data, and a step of the loss.
 
     python -m tests.studies.envelope.adaptive [--seconds 30] [--seeds 5] [--name fec-auto-2026-11-29]
+    python -m tests.studies.envelope.adaptive --messages 40,60     these losses alone, in percent
 
 Messages, path and overhead are those of tests/studies/envelope/price.py: 100 messages of 100 bytes a second
 over 170 ms and 20 Mbit/s, with random loss in both directions. The overhead is the growth of all bytes that
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path as File
 from statistics import median
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ STEP_KIND = "kcp-bbr"
 class Messages(NamedTuple):
     """One run of messages without forward error correction, and one with `auto`, over the same seed."""
 
+    plain_p50_ms: float
+    auto_p50_ms: float
     plain_p99_ms: float
     auto_p99_ms: float
     overhead_percent: float
@@ -53,12 +56,16 @@ def messages(kind: str, loss: float, seconds: float, seed: int) -> Messages:
     auto = run(kind, "auto", loss, seconds, bulk=False, seed=seed)
     sent, got = auto.sender.figures(), auto.receiver.figures()
     data = sent["fec_data_sent"]
+    plain_p50, plain_p99 = np.percentile(delays_ms(plain, seconds), (50, 99))
+    auto_p50, auto_p99 = np.percentile(delays_ms(auto, seconds), (50, 99))
     return Messages(
-        plain_p99_ms=float(np.percentile(delays_ms(plain, seconds), 99)),
-        auto_p99_ms=float(np.percentile(delays_ms(auto, seconds), 99)),
+        plain_p50_ms=float(plain_p50),
+        auto_p50_ms=float(auto_p50),
+        plain_p99_ms=float(plain_p99),
+        auto_p99_ms=float(auto_p99),
         overhead_percent=100 * (_wire_bytes(auto) / _wire_bytes(plain) - 1),
         restored_percent=100 * got["fec_recovered"] / data,
-        gain=got["fec_recovered"] / sent["fec_added_datagrams"],
+        gain=got["fec_recovered"] / max(1, sent["fec_added_datagrams"]),
         residual_percent=max(0.0, 100 * (1 - got["fec_data_whole"] / data)),
         geometry=sent["fec_geometry"],
     )
@@ -68,14 +75,16 @@ def _wire_bytes(sent: Sent) -> int:
     return sent.sender.engine.counts.wire_bytes_sent
 
 
-def message_rows(seconds: float, seeds: int) -> Iterator[dict[str, Any]]:
+def message_rows(seconds: float, seeds: int, losses: Sequence[float] = LOSSES) -> Iterator[dict[str, Any]]:
     for kind in KINDS:
-        for loss in LOSSES:
+        for loss in losses:
             runs = [messages(kind, loss, seconds, seed) for seed in range(1, seeds + 1)]
             yield {
                 "part": "messages",
                 "kind": kind,
                 "loss": loss,
+                "plain_p50_ms": median(one.plain_p50_ms for one in runs),
+                "auto_p50_ms": median(one.auto_p50_ms for one in runs),
                 "plain_p99_ms": median(one.plain_p99_ms for one in runs),
                 "auto_p99_ms": median(one.auto_p99_ms for one in runs),
                 "least_lower_percent": min(one.lower_percent for one in runs),
@@ -147,7 +156,18 @@ def step_rows(seed: int = 1, step_s: int = STEP_S, *, compares: bool = True) -> 
 
 def message_table(found: list[dict[str, Any]]) -> Table:
     headings = (
-        *("transport", "lost", "P99 off (ms)", "P99 auto (ms)", "lower", "at least", "overhead", "restored"),
+        *(
+            "transport",
+            "lost",
+            "P50 off (ms)",
+            "P50 auto (ms)",
+            "P99 off (ms)",
+            "P99 auto (ms)",
+            "lower",
+            "at least",
+            "overhead",
+            "restored",
+        ),
         *("per 1 % added", "stayed lost", "sets in the end"),
     )
     return Table(
@@ -155,6 +175,7 @@ def message_table(found: list[dict[str, Any]]) -> Table:
         [
             (
                 *(row["kind"], f"{100 * row['loss']:g} %"),
+                *(f"{row['plain_p50_ms']:.0f}", f"{row['auto_p50_ms']:.0f}"),
                 *(f"{row['plain_p99_ms']:.0f}", f"{row['auto_p99_ms']:.0f}", f"{row['lower_percent']:.0f} %"),
                 *(f"{row['least_lower_percent']:.0f} %", f"{row['overhead_percent']:+.0f} %"),
                 *(f"{row['restored_percent']:.2f} %", f"{row['gain']:.2f} %"),
@@ -203,6 +224,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.envelope.adaptive")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--messages", default="", help="losses in percent, as 40,60: only messages")
     parser.add_argument("--name", default="fec-auto")
     options = parser.parse_args(arguments)
     where = File(RESULTS, options.name)
@@ -214,6 +236,11 @@ def main(arguments: list[str]) -> None:
         ("bulk", lambda: list(bulk_rows(1)), bulk_table),
         ("messages", lambda: list(message_rows(options.seconds, options.seeds)), message_table),
     )
+    if options.messages:
+        losses = [float(percent) / 100 for percent in options.messages.split(",")]
+        parts = (
+            ("messages", lambda: list(message_rows(options.seconds, options.seeds, losses)), message_table),
+        )
     for name, rows, table in parts:
         found = rows()
         made = table(found)

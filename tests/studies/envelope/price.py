@@ -42,6 +42,8 @@ GEOMETRIES = ("off", "1:1", "2:1", "4:2", "10:3")
 BULK_S, BULK_KIND = 10.0, "kcp-bbr"
 """The fixed windows of stock KCP overflow such a queue with any geometry."""
 KINDS = ("kcp", "kcp-bbr")
+HEAVY_LOSS = 0.3
+"""From here on, messages may arrive long after the last one was written."""
 
 
 class End:
@@ -98,7 +100,7 @@ def run(
     changes: tuple[Change, ...] = (),
     watch: Callable[[Sent, int], None] | None = None,
 ) -> Sent:
-    """One flow for so many seconds, and 5 s more for messages that are late.
+    """One flow for so many seconds, and some more for messages that are late.
 
     Parameters
     ----------
@@ -114,7 +116,8 @@ def run(
     simulation.flow(sender, receiver, there, back, writer)
     if watch is not None:
         simulation.every(1_000_000, partial(watch, Sent(sender, receiver)))
-    simulation.run(int((seconds + (0 if bulk else 5)) * 1e6))
+    late_s = 0 if bulk else 5 if loss < HEAVY_LOSS else 60
+    simulation.run(int((seconds + late_s) * 1e6))
     return Sent(sender, receiver)
 
 

@@ -16,6 +16,7 @@ from iperfpy.protocols.kcp.envelope.fec_control import (
     TARGET,
     FecControl,
     Flow,
+    full_parity,
     gain,
     least_parity,
     residual,
@@ -242,6 +243,12 @@ def test_more_loss_needs_more_parity_and_never_more_than_data() -> None:
     assert all(residual(Geometry(10, least_parity(10, loss)), loss) <= TARGET for loss in (0.01, 0.05, 0.1))
 
 
+def test_full_parity_restores_most_in_sets_that_suit_the_loss() -> None:
+    assert full_parity(20, 0.3) == full_parity(20, 0.49) == (20, 20)
+    assert full_parity(20, 0.51) == full_parity(20, 0.9) == full_parity(1, 0.3) == (1, 1)
+    assert residual(full_parity(20, 0.6), 0.6) < residual(Geometry(20, 20), 0.6) - 0.15
+
+
 def steered(loss: float, gap_us: float = GAP_US, seconds: float = 10.0, **flow: Any) -> FecControl:
     """A control after some seconds of a stream whose datagrams have this distance, over such a path."""
     control, rng = FecControl(), random.Random(1)
@@ -271,7 +278,7 @@ def test_messages_have_parity_by_the_loss(loss: float, least: int, most: int) ->
         ({"loss": 0.05, "rtt_us": 0.0}, "round-trip time"),
         ({"loss": 0.05, "rtt_us": 3_000.0}, "a retransmission takes only 3 ms"),
         ({"loss": 0.05, "gap_us": 600_000, "seconds": 30}, "so far apart"),
-        ({"loss": 0.9}, "parity would restore 0.000 % of the datagrams for each per cent of bytes added"),
+        ({"loss": 1.0}, "parity would restore 0.000 % of the datagrams for each per cent of bytes added"),
     ],
 )
 def test_parity_stays_off_for_a_reason(given: dict[str, Any], reason: str) -> None:
@@ -287,7 +294,9 @@ def test_parity_stays_off_for_a_reason(given: dict[str, Any], reason: str) -> No
     ("given", "geometry", "left"),
     [
         ({"loss": 0.4}, (10, 10), 0.074),
-        ({"loss": 0.5}, (10, 10), 0.25),
+        ({"loss": 0.45}, (10, 10), 0.148),
+        ({"loss": 0.6}, (1, 1), 0.36),
+        ({"loss": 0.9}, (1, 1), 0.81),
         ({"loss": 0.1, "gap_us": 100_000, "rtt_us": 100_000.0, "seconds": 200}, (1, 1), 0.01),
     ],
 )
