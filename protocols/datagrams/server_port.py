@@ -31,7 +31,8 @@ streams.
 
 A dropped datagram is neither answered nor kept. A wake-up of the event loop reads at most
 `BATCHES_PER_WAKE` batches. While no session is announced, the port is read for sessions that move, with a
-limit for strangers (idle_reads.py); without sessions it is not read, so that a flood ends in the kernel.
+limit for strangers, and so it is while any host may open a session, whose first datagram may have to be
+decrypted (idle_reads.py). Without sessions it is not read, so that a flood ends in the kernel.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from typing import NamedTuple, Self
 
 from iperfpy.protocols.addresses import named, plain_host
 from iperfpy.protocols.contract import ServerPort, SocketAddress, Stream
+from iperfpy.protocols.datagrams import idle_reads
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, tag_of
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import CONV_BYTES, NO_CONV, by_conversation
@@ -208,7 +210,8 @@ class SharedPort:
             raise StreamPeerError(f"{client.host} does not prove its UDP address: update iperfpy there")
         if conv in self._expected or conv in self._sessions:
             raise StreamPeerError(f"conversation {conv:#010x} is in use")
-        future = self._announce()
+        self._read()
+        future: asyncio.Future[ServerSession] = asyncio.get_running_loop().create_future()
         verifier = Verifier(conv) if client.proves else None
         self._expected[conv] = _Announcement(conv, client, future, verifier, owns=opaque)
         future.add_done_callback(lambda done: self._withdraw(conv) if done.cancelled() else None)
@@ -218,7 +221,12 @@ class SharedPort:
         """Announce a session without a conv. It begins with a datagram from the client's host for which
         `opens` is true and that belongs to no other session; of several announcements for one host, the first
         wins."""
-        future = self._announce()
+        if not client.host and self._idle.is_spent(idle_reads.OPEN_BATCHES):
+            # A peer with another key has been refused, and the next one is awaited: the limit holds.
+            self._idle.rest(self._read)
+        else:
+            self._read()
+        future: asyncio.Future[ServerSession] = asyncio.get_running_loop().create_future()
         self._expected_first.append(_Announcement(NO_CONV, client, future, opens=opens, owns=True))
         future.add_done_callback(lambda _: self._forget_answered())
         return future
@@ -228,11 +236,10 @@ class SharedPort:
         watched. A batch is judged by its first datagram. `moved()` is called once the session has another
         address, before it gets the datagrams from there."""
         self._watched = _Watched(session, judge, moved)
-        self._pump.read(self._read_waiting)
+        self._read()
 
-    def _announce(self) -> asyncio.Future[ServerSession]:
+    def _read(self) -> None:
         self._pump.read(self._read_waiting)
-        return asyncio.get_running_loop().create_future()
 
     def _forget_answered(self) -> None:
         """Drop the announcements without a conv that were met or cancelled."""
@@ -272,10 +279,10 @@ class SharedPort:
 
     def _read_waiting(self) -> None:
         delivered: dict[ServerSession, None] = {}
-        expecting, strange_batches = self.is_expecting(), 0
+        limit = self._limit()
         # All data of a client that has moved comes here until its proof does, with the proof among it.
         known_hosts = {remote[0] for remote, _ in self._peers}
-        self._linger = LINGER_WAKES if expecting else self._linger - 1
+        self._linger = LINGER_WAKES if self.is_expecting() else self._linger - 1
         for _ in range(BATCHES_PER_WAKE):
             received = self._socket.receive_at()
             if received is None:
@@ -283,19 +290,30 @@ class SharedPort:
                 break
             # Data of a watched peer whose new address is not certain comes here to the end of the test.
             known = received[1][0] in known_hosts and self._watched is None
-            strange_batches += not (known or received[1:] in self._peers)
+            if limit is not None and not (known or received[1:] in self._peers):
+                self._idle.count(1)
             self.route(*received, delivered)
             if self._pump.closed:  # a receiver may close the server from its callback
                 return
+            if limit is not None and self._idle.is_spent(limit):
+                break
         for session in delivered:
             session.drained()
         self._pump.settle()
         self._pause_if_idle()
-        # With sessions that may move and nothing announced, strangers' datagrams must cost the tests little.
-        may_rest = can_share_ports() and (self._sessions or self._watched)
-        if not expecting and may_rest and self._idle.spend(strange_batches):
+        if limit is not None and self._idle.is_spent(limit):
             self._pump.pause()
-            self._idle.rest(lambda: self._pump.read(self._read_waiting))
+            self._idle.rest(self._read)
+
+    def _limit(self) -> int | None:
+        """Most strangers' batches within `IDLE_S`; None: the datagrams of a session are here, or are awaited
+        from a host that is known."""
+        if self._expected or any(each.client.host for each in self._expected_first):
+            return None
+        if self._expected_first:
+            return None if self._peers else idle_reads.OPEN_BATCHES
+        # With sessions that may move, strangers' datagrams must cost the tests little.
+        return idle_reads.IDLE_BATCHES if can_share_ports() and (self._sessions or self._watched) else None
 
     def route(
         self,
@@ -335,6 +353,7 @@ class SharedPort:
     def _judged(self, watched: _Watched, batch: DatagramBatch, addresses: Addresses) -> ServerSession | None:
         """The watched session if its peer has moved to these addresses; else None."""
         session, judge, moved = watched
+        self._idle.count(1)
         sign = judge(bytes(batch.head(1).data[: batch.stride if batch.count > 1 else batch.last_size]))
         if sign is Sign.MOVED:
             if self._move(session.peer, addresses, named(addresses[0])):
@@ -398,6 +417,8 @@ class SharedPort:
         """The announcement without a conv that the first datagram of `part` opens."""
         if not self._expected_first:
             return None
+        # To look into a datagram may cost as much as to read a batch: it may be encrypted.
+        self._idle.count(sum(not each.client.host for each in self._expected_first))
         first = bytes(part.data[: part.stride if part.count > 1 else part.last_size])
         opened = [
             each

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.contract import SocketAddress, Stream
+from iperfpy.protocols.datagrams import idle_reads
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
@@ -449,6 +450,45 @@ async def test_a_watched_session_moves_or_counts_as_its_judge_says(shared4: Shar
         second.send(plain_batch(b"peer"))
         await asyncio.sleep(0.05)
         assert shared4.dropped == 4  # the port is not read any more
+
+
+@pytest.mark.linux
+async def test_strangers_are_looked_into_a_limited_number_of_times(
+    shared4: SharedPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look may decrypt the datagram. The limit holds while a peer is awaited, for the one that is awaited
+    after it, and beside a session."""
+    monkeypatch.setattr(idle_reads, "IDLE_S", 3600.0)
+    monkeypatch.setattr(idle_reads, "OPEN_BATCHES", 40)
+    looks = list[bytes]()
+
+    def none_opens(datagram: bytes) -> bool:
+        looks.append(datagram)
+        return False
+
+    async def flood(path: ConnectedPath) -> None:
+        for turn in range(20):
+            path.send(plain_batch(*(f"{turn:03}{at:05}".encode() for at in range(10))))
+            await asyncio.sleep(0.005)
+
+    async with path_to(shared4) as stranger, path_to(shared4) as peer:
+        future = shared4.expect_from(ClientEnd(""), none_opens)
+        await flood(stranger)
+        assert 20 <= len(looks) <= 50  # a batch of ten is looked into to its end
+        before = len(looks)
+        future.cancel()
+        future = shared4.expect_from(ClientEnd(""), none_opens)
+        await flood(stranger)
+        assert len(looks) == before
+        # A session that is awaited from a known host is not held up.
+        named = shared4.expect_from(ClientEnd("127.0.0.1"), opens)
+        peer.send(plain_batch(b"hello"))
+        session = await wait_for(named)
+        future.cancel()
+        monkeypatch.setattr(idle_reads, "IDLE_BATCHES", before + 40)
+        shared4.watch(session, lambda datagram: looks.append(datagram), lambda: None)
+        await flood(stranger)
+        assert before < len(looks) <= before + 40
 
 
 @pytest.mark.linux
