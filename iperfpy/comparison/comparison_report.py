@@ -169,6 +169,7 @@ class ComparisonReport:
     converged : True if it ended because every interval was narrow enough
     left_out : contenders that could not be measured, each with its reason
     version, system_info : this program and machine
+    server_version, server_system_info : those of the server, as far as it told them
     peer_is_iperfpy : False: a stock iperf3; None: no test has begun
     address : the server's address in the tests; empty: no test has begun
     warnings : sentences of the tests about this end, each once
@@ -196,6 +197,8 @@ class ComparisonReport:
     left_out: tuple[LeftOut, ...] = ()
     version: str = ""
     system_info: str = ""
+    server_version: str = ""
+    server_system_info: str = ""
     peer_is_iperfpy: bool | None = None
     address: str = ""
     warnings: tuple[str, ...] = ()

@@ -67,6 +67,7 @@ class PathReport:
     budget_bytes : the user's limit of these, 0: none
     quick : True for the short form
     version, system_info : this program and machine
+    server_version, server_system_info : those of the server, as far as it told them
     peer_is_iperfpy : False: a stock iperf3; None: no test has begun
     address : the server's address in the tests; empty: no test has begun
     idle : the path before any load
@@ -87,6 +88,8 @@ class PathReport:
     quick: bool = False
     version: str = ""
     system_info: str = ""
+    server_version: str = ""
+    server_system_info: str = ""
     peer_is_iperfpy: bool | None = None
     address: str = ""
     idle: IdlePath = field(default_factory=IdlePath)

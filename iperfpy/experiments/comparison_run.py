@@ -517,6 +517,7 @@ class Compare:
         """Everything that was measured so far."""
         found = self._found
         started = found.first.started if found.first is not None else None
+        told = figures.server_facts(found.first)
         remotes = (
             (plain_host(one.remote[0]) for one in started.connected) if started is not None else iter(())
         )
@@ -541,6 +542,8 @@ class Compare:
             left_out=found.reasons([one.name for one in self._contenders], self._directions),
             version=f"iperfpy {__version__}",
             system_info=system_info(),
+            server_version=told.version,
+            server_system_info=told.system_info,
             peer_is_iperfpy=started.peer_is_iperfpy if started is not None else None,
             address=next(iter(remotes), ""),
             warnings=found.warning_texts(),

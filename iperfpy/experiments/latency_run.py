@@ -38,7 +38,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.units import counted
-from iperfpy.records import MessageTimes
+from iperfpy.records import EndFacts, MessageTimes
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.latency_report import IDLE, OWN, LatencyReport, LatencyRow
 from iperfpy.sampling.message_figures import figures
@@ -297,6 +297,7 @@ class LatencyRun:
         self._rounds, self._load_rate, self._tos, self._owd = rounds, load_rate, tos, owd
         self._rows: dict[tuple[object, ...], tuple[LatencyStep, _Rounds]] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
+        self._server = EndFacts()
         self._stopped = ""
         self._tell: OnProgress | None = None
         self._begun_us, self._seconds_taken, self._unix_time = now_us(), 0.0, time.time()
@@ -397,6 +398,7 @@ class LatencyRun:
             self._test = None
         # Of the latest test of a transport: the numbers in a warning differ from test to test.
         self._warnings[step.contender.name] = result.warnings
+        self._server = result.server
         if step.load is not None and not self._stopped:
             await asyncio.sleep(REST_S)
         return result.times, result.load_bits_per_second
@@ -432,6 +434,8 @@ class LatencyRun:
             rounds=self._rounds,
             version=f"iperfpy {__version__}",
             system_info=system_info(),
+            server_version=self._server.version,
+            server_system_info=self._server.system_info,
             rows=tuple(self._row(*one, known) for one, known in zip(kept, clocks, strict=True)),
             ways=ways,
             warnings=tuple(f"{name}: {text}" for name, texts in self._warnings.items() for text in texts),

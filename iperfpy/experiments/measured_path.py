@@ -11,7 +11,7 @@ from iperfpy.experiments.check_schedule import BULK, DIRECTIONS, CheckStep, Step
 from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.registry import transport as transport_named
-from iperfpy.records import RunStarted
+from iperfpy.records import EndFacts, RunStarted
 from iperfpy.store.stored_run import Run
 
 REACHED = 0.9
@@ -53,6 +53,11 @@ class MeasuredPath:
         """The server's address; empty: no test has begun."""
         remotes = (plain_host(one.remote[0]) for start in self._started() for one in start.connected)
         return next(remotes, "")
+
+    @property
+    def server(self) -> EndFacts:
+        """Program and system of the server, as far as it told them."""
+        return figures.server_facts(next((one.run for one in self.outcomes), None))
 
     @property
     def header_bytes(self) -> int:

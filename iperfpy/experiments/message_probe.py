@@ -24,7 +24,7 @@ from iperfpy.measure_keywords import message_plan_of, plan_of, transport_of
 from iperfpy.options import ClientOptions
 from iperfpy.plan import WAYS
 from iperfpy.protocols.settings import Settings
-from iperfpy.records import MessageTimes
+from iperfpy.records import EndFacts, MessageTimes
 from iperfpy.sampling.clock_difference import symmetric
 from iperfpy.sampling.message_figures import MessageFigures, figures
 from iperfpy.store.stored_run import Run
@@ -71,12 +71,14 @@ class MessageResult:
     times : None if none was sent
     load_bits_per_second : of the load while the messages were sent, by direction ("up", "down")
     warnings : of the test of the messages, a sentence each
+    server : program and system of the server, as far as it told them
     """
 
     test: MessageTest
     times: MessageTimes | None = None
     load_bits_per_second: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    server: EndFacts = field(default_factory=EndFacts)
 
     def figures(self) -> MessageFigures | None:
         """The figures, with two ways as if the path were symmetric. None if there are no times."""
@@ -124,7 +126,7 @@ async def measure_messages(options: ClientOptions, test: MessageTest) -> Message
 
 def _result(test: MessageTest, run: Run, carried: Mapping[str, float]) -> MessageResult:
     times = run.ended.messages if run.ended is not None else None
-    return MessageResult(test, times, carried, run.warnings)
+    return MessageResult(test, times, carried, run.warnings, run_figures.server_facts(run))
 
 
 async def _unless(load: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> T:

@@ -407,6 +407,8 @@ class PathCheck:
             quick=self._scale.quick,
             version=f"iperfpy {__version__}",
             system_info=system_info(),
+            server_version=path.server.version,
+            server_system_info=path.server.system_info,
             peer_is_iperfpy=path.peer_is_iperfpy,
             address=path.address,
             idle=path.idle,

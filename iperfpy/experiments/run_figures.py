@@ -15,7 +15,7 @@ from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Meaning, Side, Value, number, with_meaning
 from iperfpy.protocols.path_evidence import EvidenceLimit, PathEvidence
-from iperfpy.records import Row, RunStarted
+from iperfpy.records import EndFacts, Row, RunStarted
 from iperfpy.store.stored_run import Interval, Run
 
 UDP_HEADER_BYTES = 8
@@ -299,6 +299,12 @@ def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:
         receiver={"bytes": 0, "loss_percent": 100.0},
         over_udp=transport.over_udp,
     )
+
+
+def server_facts(run: Run | None) -> EndFacts:
+    """Program and system of the server, as far as it told them in this test."""
+    told = run.ended.server if run is not None and run.ended is not None else EndFacts()
+    return EndFacts(told.version, told.system_info)
 
 
 def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TextIO, TypedDict
 
 from iperfpy.errors import DocumentError
-from iperfpy.records import finite
+from iperfpy.records import EndFacts, finite
 from iperfpy.store.document_part import DocumentPart
 from iperfpy.store.iperf3_document import INTERRUPTED, time_of
 
@@ -38,6 +38,12 @@ class Measured(Protocol):
     def system_info(self) -> str: ...
 
     @property
+    def server_version(self) -> str: ...
+
+    @property
+    def server_system_info(self) -> str: ...
+
+    @property
     def warnings(self) -> tuple[str, ...]: ...
 
     @property
@@ -55,12 +61,14 @@ def document_of(report: Measured, start: Json, results: Json) -> Json:
     start : facts that were known at the beginning, beside those of every report
     results : the other keys of the document
     """
-    opening = {
+    opening: Json = {
         "version": report.version,
         "system_info": report.system_info,
         "timestamp": {"time": time_of(report.unix_time), "timesecs": int(report.unix_time)},
         "connecting_to": {"host": report.host, "port": report.port},
     }
+    if told := EndFacts(report.server_version, report.server_system_info).record():
+        opening["server"] = told
     whole: Json = {"start": {**opening, **start}, **results, "warnings": list(report.warnings)}
     if report.error:
         whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
@@ -85,6 +93,8 @@ class CommonFacts(TypedDict):
     unix_time: float
     version: str
     system_info: str
+    server_version: str
+    server_system_info: str
     warnings: tuple[str, ...]
     error: str
     stopped: bool
@@ -94,6 +104,7 @@ def common_facts(whole: DocumentPart) -> CommonFacts:
     """The fields of a report that its document has at the same keys as the others. Raises `ValueError`."""
     start = whole.part("start")
     peer, error = start.part("connecting_to"), whole.text("error", "")
+    told = told_by_server(start)
     if "unix_time" in start.values:
         unix_time = start.unix_time("unix_time")
     else:  # a diagnosis has whole seconds
@@ -104,10 +115,20 @@ def common_facts(whole: DocumentPart) -> CommonFacts:
         "unix_time": unix_time,
         "version": start.text("version"),
         "system_info": start.text("system_info"),
+        "server_version": told.version,
+        "server_system_info": told.system_info,
         "warnings": whole.texts("warnings"),
         "error": error.removeprefix(INTERRUPTED),
         "stopped": error.startswith(INTERRUPTED),
     }
+
+
+def told_by_server(start: DocumentPart) -> EndFacts:
+    """The account that the server gave of itself, by `start` of a document; earlier versions have none."""
+    if "server" not in start.values:
+        return EndFacts()
+    told = start.part("server")
+    return EndFacts(told.text("version", ""), told.text("system_info", ""))
 
 
 @contextlib.contextmanager

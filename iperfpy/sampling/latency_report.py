@@ -77,6 +77,8 @@ class LatencyReport:
 
     Parameters
     ----------
+    version, system_info : this program and machine
+    server_version, server_system_info : those of the server, as far as it told them
     rows : in the order in which they were measured first
     ways : the knowledge behind the two ways of the rows
     error : the sentence that ended it early, or empty; `stopped`: by the user
@@ -89,6 +91,8 @@ class LatencyReport:
     rounds: int = 1
     version: str = ""
     system_info: str = ""
+    server_version: str = ""
+    server_system_info: str = ""
     rows: tuple[LatencyRow, ...] = ()
     ways: WaySplit = NOT_SPLIT
     warnings: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from iperfpy.experiments.contender import contenders_of
 from iperfpy.experiments.serial_tests import BusyRetry
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
+from iperfpy.sampling.host import system_name
 from tests.iperfpy.support import Server, serving
 from tests.live.failing_tests import failing
 from tests.live.limited_rate import watch_limited
@@ -83,6 +84,8 @@ async def test_every_contender_is_measured_in_each_round() -> None:
         await run.run(tell)
     report = run.report()
     assert (report.error, report.stopped, report.rounds) == ("two rounds are enough", True, 1)
+    assert report.server_version == f"iperfpy {iperfpy.__version__}"
+    assert report.server_system_info == system_name()
     names = {one.name for one in report.contenders}
     assert parts_of(report) == {(name, part) for name in names for part in (*DIRECTIONS, None)}
     for one in report.tests:

@@ -24,6 +24,7 @@ from iperfpy.experiments.serial_tests import BusyRetry, TrafficBudget
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.report.diagnosis_document import document
+from iperfpy.sampling.host import system_name
 from tests.live.failing_tests import failing
 from tests.live.limited_rate import watch_limited
 from tests.live.tiny_diagnosis import TINY
@@ -69,6 +70,8 @@ async def test_a_whole_diagnosis_has_both_directions(monkeypatch: pytest.MonkeyP
         assert all(rung.rtt_us and rung.arrived for rung in one.evidence.rungs)
         assert one.diagnosis.findings
     assert report.idle.echoes
+    assert report.server_version == f"iperfpy {iperfpy.__version__}"
+    assert report.server_system_info == system_name()
     assert report.sent_bytes > 0
     begun = [event for event in events if event.begins and event.step is not None]
     assert len(begun) == 1 + 2 * (3 + 5)

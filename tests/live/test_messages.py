@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from iperfpy import __version__
 from iperfpy.control import parameters
 from iperfpy.errors import PlanError
 from iperfpy.experiments.latency_run import LatencyRun, messengers, steps_of
@@ -13,6 +14,7 @@ from iperfpy.protocols.registry import transports
 from iperfpy.records import UNANSWERED
 from iperfpy.report.latency_text import lines
 from iperfpy.sampling.clock_difference import Basis, fault, told
+from iperfpy.sampling.host import system_name
 from tests.iperfpy.support import serving
 
 pytestmark = pytest.mark.live
@@ -80,6 +82,15 @@ async def test_a_server_that_does_not_tell_its_clock_is_named(monkeypatch: pytes
     assert f"up and down: empty, because {report.ways.fault}; without --owd" in text
     assert report.rows[0].figures.answered
     assert report.rows[0].figures.there_p50_us is None
+
+
+async def test_the_result_has_the_facts_of_the_server() -> None:
+    async with serving() as server:
+        steps = steps_of(messengers("udp"), sizes=[100], rates=[100], loads=["none"], directions=["up"])
+        run = LatencyRun(ClientOptions("127.0.0.1", port=server.port), steps, seconds=0.1)
+        await run.run()
+    report = run.report()
+    assert (report.server_version, report.server_system_info) == (f"iperfpy {__version__}", system_name())
 
 
 async def test_a_load_runs_beside_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,7 +292,8 @@ def _facts(report: ComparisonReport) -> Iterator[Facts]:
         ("Name", report.host),
         ("Port", str(report.port)),
         ("Address", report.address),
-        ("Program", kind),
+        ("Program", report.server_version or kind),
+        ("System", report.server_system_info),
     )
     test = (
         ("Rounds", str(report.rounds)),

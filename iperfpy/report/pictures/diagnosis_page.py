@@ -17,7 +17,7 @@ from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.report.columns import milliseconds
 from iperfpy.report.diagnosis_text import rates
-from iperfpy.report.experiment_document import reading
+from iperfpy.report.experiment_document import reading, told_by_server
 from iperfpy.report.pictures.page_model import (
     Axis,
     Block,
@@ -208,7 +208,13 @@ def _facts(whole: DocumentPart, start: DocumentPart, ways: Sequence[_Way]) -> It
     known = start.values.get("peer_is_iperfpy")
     kind = "iperfpy" if known else "a stock iperf3" if known is False else ""
     yield Facts("Client", (("Program", start.text("version")), ("System", start.text("system_info"))))
-    server = (("Name", peer.text("host")), ("Address", start.text("address")), ("Program", kind))
+    told = told_by_server(start)
+    server = (
+        ("Name", peer.text("host")),
+        ("Address", start.text("address")),
+        ("Program", told.version or kind),
+        ("System", told.system_info),
+    )
     yield Facts("Server", tuple(row for row in server if row[1]))
     notes = [(way.name, note) for way in ways for note in way.notes]
     notes += [("not checked", phrase) for phrase in whole.texts("not_checked", ())]

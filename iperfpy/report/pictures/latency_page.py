@@ -17,7 +17,7 @@ from typing import Any
 from iperfpy.options import DEFAULT_PORT
 from iperfpy.protocols.units import counted
 from iperfpy.report.columns import NOT_AVAILABLE, milliseconds
-from iperfpy.report.experiment_document import reading
+from iperfpy.report.experiment_document import reading, told_by_server
 from iperfpy.report.pictures.page_model import (
     Axis,
     Block,
@@ -114,7 +114,11 @@ def _page(whole: DocumentPart) -> Page:
             )
         ),
         unix_time=start.unix_time("unix_time"),
-        headlines=tuple(headline for found in groups.values() for headline in _headlines(found)),
+        headlines=tuple(
+            headline
+            for (_, _, load, way), found in groups.items()
+            for headline in _headlines(found, _load(load, way))
+        ),
         blocks=(*blocks, *_facts(start)),
         command=_command(start, rows, [load for _, _, load, _ in groups]),
         warnings=(*(f"{row.name}: {row.error}" for row in rows if row.error), *whole.texts("warnings", ())),
@@ -173,14 +177,14 @@ def _messages(row: _Row) -> str:
     return f"{counted(row.per_s, 'message')} of {row.size_bytes} bytes"
 
 
-def _headlines(rows: Sequence[_Row]) -> Iterator[Headline]:
-    """The best transport of a load, by the highest percentile that all of them have."""
+def _headlines(rows: Sequence[_Row], load: str) -> Iterator[Headline]:
+    """The best transport beside a load, by the highest percentile that all of them have."""
     known = [row for row in rows if row.figures.get("answered")]
     key = next((key for key in BEST if known and all(key in row.figures for row in known)), "")
     if key:
         best = min(known, key=lambda row: row.figures[key])
-        load = "idle" if best.load == IDLE else f"loaded {best.direction}".rstrip()
-        yield Headline(milliseconds(best.figures[key]), "ms", f"{TIMES[key]}, {load}: {best.name}")
+        name = f"{TIMES[key]}, {load[0].lower()}{load[1:]}: {best.name}"
+        yield Headline(milliseconds(best.figures[key]), "ms", name)
 
 
 def _table(rows: Sequence[_Row], title: str) -> Table:
@@ -274,7 +278,14 @@ def _boxes(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Boxes 
 def _facts(start: DocumentPart) -> Iterator[Facts]:
     peer = start.part("connecting_to")
     yield Facts("Client", (("Program", start.text("version")), ("System", start.text("system_info"))))
-    yield Facts("Server", (("Name", peer.text("host")), ("Port", str(peer.whole("port")))))
+    told = told_by_server(start)
+    server = (
+        ("Name", peer.text("host")),
+        ("Port", str(peer.whole("port"))),
+        ("Program", told.version),
+        ("System", told.system_info),
+    )
+    yield Facts("Server", tuple(row for row in server if row[1]))
 
 
 def _command(start: DocumentPart, rows: Sequence[_Row], loads: Sequence[str]) -> str:

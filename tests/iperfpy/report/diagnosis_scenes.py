@@ -98,6 +98,8 @@ def whole() -> PathReport:
         184_000_000,
         version="iperfpy 0.1.0",
         system_info="Linux",
+        server_version="iperfpy 8",
+        server_system_info="Linux 6.1 x86_64",
         peer_is_iperfpy=True,
         address="192.0.2.7",
         idle=IDLE,

@@ -26,6 +26,8 @@ def latency_report() -> LatencyReport:
         *("vpn.example", 5201, 1_795_966_017.25, 55.0, 2),
         version="iperfpy 9",
         system_info="Linux",
+        server_version="iperfpy 8",
+        server_system_info="Linux 6.1 x86_64",
         rows=rows,
         ways=WaySplit(Basis.SYMMETRIC, DRIFT),
     )

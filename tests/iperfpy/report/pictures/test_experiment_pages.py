@@ -24,6 +24,7 @@ from iperfpy.plan import Direction
 from iperfpy.report.compare_document import document as compare_document
 from iperfpy.report.compare_document import read as read_comparison
 from iperfpy.report.diagnosis_document import document as diagnosis_document
+from iperfpy.report.latency_document import document as latency_document
 from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
 from iperfpy.report.pictures.document_page import page_of_document
@@ -34,14 +35,16 @@ from iperfpy.report.pictures.page_model import (
     Cloud,
     Curve,
     Distribution,
+    Facts,
     Page,
     Scatter,
     Table,
     Timeline,
     Trace,
 )
-from iperfpy.store.run_index import COMPARE, DIAGNOSE, TEST
+from iperfpy.store.run_index import COMPARE, DIAGNOSE, LATENCY, TEST
 from tests.iperfpy.report import diagnosis_scenes
+from tests.iperfpy.report.latency_scenes import latency_report
 from tests.iperfpy.report.pictures.picture_scenes import EVIL, kcp_run
 from tests.iperfpy.report.pictures.test_html_page import parsed
 
@@ -115,6 +118,8 @@ def comparison(**changes: Any) -> ComparisonReport:
         "limit_s": 480.0,
         "seed": 4242,
         "version": "iperfpy 0.1.0",
+        "server_version": "iperfpy 8",
+        "server_system_info": "Linux 6.1 x86_64",
         "peer_is_iperfpy": True,
         "address": "192.0.2.7",
     }
@@ -308,6 +313,25 @@ def test_a_diagnosis_without_a_measurement_has_a_page() -> None:
     parsed(html_of(page))
 
 
+def test_the_page_of_an_experiment_has_the_facts_of_both_ends() -> None:
+    documents = (
+        (COMPARE, compare_document(comparison())),
+        (DIAGNOSE, diagnosis_document(diagnosis_scenes.whole())),
+        (LATENCY, latency_document(latency_report())),
+    )
+    for kind, document in documents:
+        rows = {
+            block.title: dict(block.rows)
+            for block in page_of_document(kind, document).blocks
+            if isinstance(block, Facts)
+        }
+        assert rows["Server"]["Program"] == "iperfpy 8"
+        assert rows["Server"]["System"] == "Linux 6.1 x86_64"
+        # The document of an earlier version does not have them.
+        del document["start"]["server"]
+        page_of_document(kind, document)
+
+
 def test_pages_of_experiments_are_small() -> None:
     for page in (
         page_of_comparison(comparison()),
@@ -322,7 +346,14 @@ def test_a_page_without_a_time_axis_has_no_script() -> None:
 
 
 def test_names_of_hosts_and_peers_stay_text() -> None:
-    report = comparison(error=EVIL, warnings=(EVIL,), address=EVIL, system_info=EVIL)
+    report = comparison(
+        error=EVIL,
+        warnings=(EVIL,),
+        address=EVIL,
+        system_info=EVIL,
+        server_version=EVIL,
+        server_system_info=EVIL,
+    )
     text = html_of(page_of_comparison(report))
     assert text.count("<script") == 3
     assert "\u202e" not in text

@@ -101,8 +101,14 @@ def test_a_named_load_has_one_table_and_its_name_in_the_command() -> None:
 
 def test_transports_are_compared_by_the_highest_percentile_that_all_have() -> None:
     idle, loaded = page_of_latency(whole()).headlines
-    assert idle.name.startswith("P90, idle: ")
-    assert loaded.name.startswith("P99, loaded up: ")
+    assert idle.name.startswith("P90, idle path: ")
+    assert loaded.name.startswith("P99, beside own bulk data, up: ")
+
+
+def test_each_load_has_a_headline_of_its_own() -> None:
+    loads = ("kcp-bbr", "tcp")
+    page = page_of_latency(document(*(row("udp", load, "down") for load in loads)))
+    assert [one.name for one in page.headlines] == [f"P99, beside {load}, down: udp" for load in loads]
 
 
 def test_a_transport_looks_the_same_in_every_picture() -> None:
