@@ -36,6 +36,8 @@ NOTICED, MOST = 0.1, 0.5
 """Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
 CEILING = 1.25
 """What a window carries per round trip, over the rate, from which on the window is not the limit."""
+_HELD_SHARE = 0.2
+"""Share of the time from which on losses may hold up the window: 0.23 to 0.66 on drawn paths with both."""
 REPAIR_RTTS = 1.25
 """Round trips until a lost segment has arrived again, beyond its first one (RFC 8985)."""
 _MOST_LOST, _RARE = 0.9, 0.01
@@ -120,8 +122,12 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
     if segments and path is not None and path.min_rtt_us:
         rtt_us = own_rtt_us(path, segments)
         ceiling = segments * (path.packet_bytes or 0) * 8e6 / rtt_us
-        if ceiling > CEILING * _held(run, path, segments) * _rate(run):
-            return _unread(run, path, share, ceiling) if cause is Cause.RECEIVE_WINDOW else None
+        held, most = _held(run, path, segments), CEILING * _rate(run)
+        # A window that losses hold up is closed for much of the time.
+        if ceiling > most * (held if share > _HELD_SHARE else 1.0):
+            # Segments after a loss fill the receiver's buffer until the repair arrives.
+            unread = cause is Cause.RECEIVE_WINDOW and ceiling > most * held
+            return _unread(run, path, share, ceiling) if unread else None
         evidence |= {"window_segments": segments, "ceiling_bits_per_s": round(ceiling)}
         because += f"; {segments} segments per {format_milliseconds(rtt_us)} are {format_rate(ceiling)}"
     return Finding(

@@ -127,9 +127,9 @@ def test_a_window_that_the_receivers_program_keeps_closed_is_not_too_small() -> 
 def test_a_window_that_losses_hold_up_is_too_small_and_its_advice_is_in_bytes() -> None:
     """At 10 % loss hardly a window passes without a repair that is lost again; the kernel tells no runs."""
     rtts = {"p5": 50e3, "p50": 52e3, "p95": 55e3, "max": 60e3}
-    lossy = replace(LINE, arrived_packets=np.floor(0.9 * LINE.sent_packets).astype(np.int64))
+    lossy = replace(LINE, arrived_packets=LINE.sent_packets * (np.arange(len(LINE.sent_packets)) % 10 > 0))
     path = replace(
-        limited(receive_window=0.2), flight=lossy, rtt_us=rtts, extra={"peer_window_bytes": 400_000}
+        limited(receive_window=0.7), flight=lossy, rtt_us=rtts, extra={"peer_window_bytes": 400_000}
     )
     tcp = {"transport": "tcp", "over_udp": False, "window_flags": ("-w", "-w")}
     findings = one_run.conclude(run(path=(path,), bits_per_second=20e6, **tcp))
@@ -138,6 +138,23 @@ def test_a_window_that_losses_hold_up_is_too_small_and_its_advice_is_in_bytes() 
     whole = replace(path, flight=LINE)
     findings = one_run.conclude(run(path=(whole,), bits_per_second=20e6, **tcp))
     assert findings[0].cause is Cause.PROCESSOR
+
+
+def test_a_window_that_limits_now_and_then_is_not_what_losses_hold_up() -> None:
+    """A queue that overflows lost as much; without a limit of the window it is the path's doing."""
+    lossy = replace(LINE, arrived_packets=LINE.sent_packets * (np.arange(len(LINE.sent_packets)) % 10 > 0))
+    tcp = {"transport": "tcp", "over_udp": False, "window_flags": ("-w", "-w")}
+    for share, named in ((0.9, True), (0.12, False)):
+        path = replace(
+            limited(receive_window=share),
+            flight=lossy,
+            rtt_us={"p5": 50e3, "p50": 100e3, "p95": 120e3, "max": 130e3},
+            extra={"peer_window_bytes": 600_000},
+        )
+        found = one_run.conclude(run(path=(path,), bits_per_second=20e6, **tcp))
+        assert {finding.cause for finding in found} == ({Cause.RECEIVE_WINDOW} if named else set()) | {
+            Cause.QUEUE
+        }
 
 
 def _in_bursts(path: Path, sizes: Sequence[int] = (40, 160)) -> PathEvidence:
