@@ -422,7 +422,8 @@ class Engine:
         control, sending = self.control, self.sending
         self.recovery.thin = starved and self.options.boundaries
         waiting = sending.queued > 0 or self.recovery.pending
-        full = waiting and room <= 0
+        # A retransmission that waits for its time needs no room: stock KCP's do, one tick or more.
+        full = sending.queued > 0 and room <= 0
         # The pacer counts as the limit only while the congestion window has room.
         if control is not None and waiting and budget > 0 and paced <= 0:
             self._paced_until = self._pacer.release_us(control.pacing_rate, control.burst)

@@ -95,6 +95,13 @@ def test_the_application_limits() -> None:
     assert _run(sender, receiver, Paced(sender, 1e6), PATH)[SenderLimit.APPLICATION] > 0.9
 
 
+def test_the_application_limits_while_only_retransmissions_wait() -> None:
+    """Stock KCP sends them again after a tick or more, whatever the window has room for."""
+    sender, receiver = (stock(1, KcpSettings(push=True)) for _ in range(2))
+    lossy = PATH.with_(loss=0.3)
+    assert _run(sender, receiver, Paced(sender, 80_000, 100), lossy)[SenderLimit.APPLICATION] > 0.9
+
+
 @pytest.mark.slow
 def test_a_bulk_sender_is_limited_by_pacing() -> None:
     """A controller that knows the path waits for its pace, and now and then for its window."""
