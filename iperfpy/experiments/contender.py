@@ -151,8 +151,8 @@ def _with_setting(found: Sequence[Contender], text: str) -> list[Contender]:
     """The contenders, with one more setting of those that the text names."""
     text = text.strip()
     known = {name for one in found for name in (one.word, one.transport.name) if text.startswith(f"{name}:")}
-    target = max(known, key=len, default=text.rpartition(":")[0])
     # The value may have colons of its own.
+    target = max(known, key=len, default=text.partition("=")[0].rpartition(":")[0])
     colon, pair = text[len(target) : len(target) + 1], text[len(target) + 1 :]
     key, equals, value = pair.partition("=")
     if not (colon and equals and target and key):

@@ -97,6 +97,7 @@ def test_one_text_may_have_several_words() -> None:
         (["kcp"], ["kcp"], "'kcp' is no setting: expected NAME:KEY=VALUE"),
         (["kcp"], ["sndwnd=5"], "'sndwnd=5' is no setting: expected NAME:KEY=VALUE"),
         (["kcp"], ["tcp:mss=1000"], "'tcp:mss=1000' is a setting of no contender: there is no tcp"),
+        (["tcp"], ["kcp:fec=10:3"], "'kcp:fec=10:3' is a setting of no contender: there is no kcp"),
         (["kcp"], ["quick:mss=1000"], "unknown transport 'quick'"),
         (["kcp"], ["kcp:kcp-mod=fast"], "kcp has no setting 'kcp-mod'"),
         ([], [], "a comparison needs a contender"),
