@@ -135,10 +135,11 @@ async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(
 
 
 @pytest.mark.parametrize("direction", BOTH_WAYS[:2], ids=["forward", "reverse"])
-async def test_a_stream_with_an_envelope_moves_too(direction: Direction) -> None:
-    """Its datagrams do not begin with the conv."""
+@pytest.mark.parametrize("envelope", [{"fec": "10:3"}, {"crypt": "none"}, {"fec": "4:2", "crypt": "none"}])
+async def test_a_stream_with_an_envelope_moves_too(envelope: dict[str, Any], direction: Direction) -> None:
+    """Its datagrams do not begin with the conv: with "none" in random bytes, as with every cipher."""
     async with serving() as server, behind_nat(server.port) as nat:
-        changes = {"settings": KcpBbrSettings(fec="10:3"), "duration_us": 2_000_000}
+        changes = {"settings": KcpBbrSettings(**envelope), "duration_us": 2_000_000}
         running = asyncio.create_task(through(nat, "kcp-bbr", direction, **changes))
         await server.started()
         asyncio.get_running_loop().call_later(0.1, nat.rebind)
