@@ -46,14 +46,20 @@ def _ways(ways: WaySplit) -> Json:
 
 
 def about(report: LatencyReport) -> About:
-    """The facts of the result for the index of runs: the idle messages, the best transport first."""
-    idle = [row for rows in groups(report) for row in rows if row.load == IDLE and row.figures.answered]
+    """The facts of the result for the index of runs: the idle messages, or those of the first load if there are
+    none; the best transport first."""
+    answered = [[row for row in rows if row.figures.answered] for rows in groups(report)]
+    idle = [row for rows in answered for row in rows if row.load == IDLE]
+    shown = idle or next((rows for rows in answered if rows), [])
     best: dict[str, float | str | None] = {}
-    for row in idle:
-        best.setdefault("best", row.name)
-        best.setdefault("p50_us", row.figures.p50_us)
-        best.setdefault("p99_us", row.figures.p99_us)
-    words = [_summary(row) for row in idle[:4]]
+    if shown:
+        first = shown[0]
+        best = {"best": first.name, "p50_us": first.figures.p50_us, "p99_us": first.figures.p99_us}
+        if not idle:
+            best["load"] = f"{first.load} {first.direction}"
+    words = [_summary(row) for row in shown[:4]]
+    if shown and not idle:
+        words[0] = f"under load: {words[0]}"
     return About(
         kind=LATENCY,
         unix_time=report.unix_time,

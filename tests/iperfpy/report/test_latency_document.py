@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from iperfpy.errors import DocumentError
 from iperfpy.report import latency_csv
-from iperfpy.report.latency_document import document, read
+from iperfpy.report.latency_document import about, document, read
 from iperfpy.report.latency_text import lines
 from iperfpy.sampling.latency_report import LatencyReport
 from tests.iperfpy.report.latency_scenes import latency_report
@@ -44,6 +44,22 @@ def test_text_rows_and_document_are_those_of_the_report(report: LatencyReport) -
     assert list(lines(back, 80)) == list(lines(report, 80))
     assert list(latency_csv.rows(back)) == list(latency_csv.rows(report))
     assert (back.error, back.stopped, back.warnings) == (report.error, report.stopped, report.warnings)
+
+
+def test_the_index_has_the_idle_messages() -> None:
+    entry = about(latency_report())
+    assert entry.headline["best"] == "kcp fast"
+    assert "load" not in entry.headline
+    assert entry.summary.startswith("kcp fast P")
+
+
+def test_the_index_has_the_first_load_if_the_idle_path_was_left_out() -> None:
+    report = latency_report()
+    entry = about(replace(report, rows=report.rows[2:]))
+    assert (entry.headline["best"], entry.headline["load"]) == ("kcp fast", "kcp up")
+    assert entry.headline["p50_us"]
+    assert entry.summary.startswith("under load: kcp fast P")
+    assert (about(LatencyReport("", 0)).headline, about(LatencyReport("", 0)).summary) == ({}, "")
 
 
 @pytest.mark.parametrize(
