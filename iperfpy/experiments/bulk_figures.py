@@ -29,6 +29,10 @@ FEWEST_POINTS = 4
 """Interval ends that a steady rate needs. A quotient of fewer would count data that waited behind a loss of
 the start-up, and give more than the path carries."""
 
+TAIL_SHARE = 0.1
+"""Share of the rate of the start-up below which the rest of an amount is its tail: the last segments, which
+wait for their retransmissions, say nothing about the path."""
+
 
 def measured_test(
     run: Run,
@@ -85,7 +89,7 @@ def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
     Of all pairs of interval ends that are at least half of the time apart (the estimator of Theil and Sen). A
     quotient would count data that waited behind a loss of the start-up, and was delivered after it, as
     carried in the steady time: a path of 24 Mbit/s seems to carry 25 then. None: fewer than `FEWEST_POINTS`
-    intervals end after the start-up.
+    intervals end after the start-up, or an amount of data was sent within it.
     """
     parts = [
         (one.end, sample[0])
@@ -101,7 +105,9 @@ def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
     apart_s = at_s[later] - at_s[earlier]
     far = apart_s >= (at_s[-1] - at_s[0]) / 2
     slopes = (payload[later] - payload[earlier])[far] / apart_s[far]
-    return float(8 * np.median(slopes))
+    steady = float(8 * np.median(slopes))
+    early = 8 * float(_startup_bytes(run, direction, from_s) or 0) / from_s if from_s else 0.0
+    return None if run.plan.total_bytes and steady < TAIL_SHARE * early else steady
 
 
 def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | None:

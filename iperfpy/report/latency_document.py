@@ -46,8 +46,8 @@ def _ways(ways: WaySplit) -> Json:
 
 
 def about(report: LatencyReport) -> About:
-    """The facts of the result for the index of runs: the idle messages, or those of the first load if there are
-    none; the best transport first."""
+    """The facts of the result for the index of runs: the idle messages, or without them those of the first
+    load; the best transport first."""
     answered = [[row for row in rows if row.figures.answered] for rows in groups(report)]
     idle = [row for rows in answered for row in rows if row.load == IDLE]
     shown = idle or next((rows for rows in answered if rows), [])

@@ -24,15 +24,20 @@ def steady(
     sender: dict[str, Value] | None = None,
     name: str = "tcp",
     receiver: dict[str, Value] | None = None,
+    total_bytes: int = 0,
 ) -> MeasuredTest:
-    """A test of intervals of 0.1 s, in which that many megabits arrive per second."""
+    """A test of intervals of 0.1 s, in which that many megabits arrive per second. `total_bytes`: it ends
+    with this amount."""
     sizes = [round(rate * 1e6 / 80) for rate in mbits]
     parts = [
         row({"rtt_us": 100e3 + at}, {"bytes": size}, at / 10, (at + 1) / 10) for at, size in enumerate(sizes)
     ]
     sent, arrived = {"bytes": sum(sizes), **(sender or {})}, {"bytes": sum(sizes), **(receiver or {})}
     total = row(sent, arrived, 0.0, len(sizes) / 10)
-    run = run_of(started(name), total, *parts, rtt_us=100e3)
+    begun = started(name)
+    if total_bytes:
+        begun = replace(begun, plan=replace(begun.plan, duration_us=0, total_bytes=total_bytes))
+    run = run_of(begun, total, *parts, rtt_us=100e3)
     return measured_test(run, "x", UP, 1, started_s=0.0, steady_from_s=1.0)
 
 
@@ -85,6 +90,15 @@ def test_a_test_that_ends_right_after_its_start_up_has_no_steady_rate() -> None:
     assert (found.steady_bits_per_second, found.packet_bits_per_second) == (None, None)
     assert found.steady_from_s == pytest.approx(0.7 * 2 / 3)
     assert found.startup_bytes
+
+
+def test_the_tail_of_an_amount_has_no_steady_rate() -> None:
+    """Nearly all of it arrived in the start-up; the last segment was lost."""
+    rates = [100.0] * 10 + [0.0] * 9 + [0.05] * 4
+    assert steady(rates, total_bytes=12_500_000).steady_bits_per_second is None
+    assert steady([100.0] * 10 + [20.0] * 20, total_bytes=12_500_000).steady_bits_per_second
+    # Without an amount, the path became slower.
+    assert steady([100.0] * 10 + [5.0] * 20).steady_bits_per_second == pytest.approx(5e6)
 
 
 def test_the_start_up_ends_at_90_percent_over_two_round_trips() -> None:
