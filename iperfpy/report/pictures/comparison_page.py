@@ -80,10 +80,16 @@ def _headlines(report: ComparisonReport) -> Iterator[Headline]:
         if first is not None and first.rate is not None:
             value, _, unit = format_rate(first.rate.median).partition(" ")
             yield Headline(value, unit, f"{WAYS[way]}: {first.contender.name}, steady")
-    message = next((one for one in message_standings(report) if one.p99_us is not None), None)
-    if message is not None and message.p99_us is not None:
-        name = f"messages: {message.contender.name}, 99th percentile"
-        yield Headline(milliseconds(message.p99_us), "ms", name)
+    if message := next((one for one in message_standings(report) if one.answered), None):
+        # A percentile for which the best contender has too few messages does not make another one the best.
+        known = (
+            (message.p99_us, "99th percentile"),
+            (message.p90_us, "90th percentile"),
+            (message.p50_us, "median"),
+        )
+        value_us, words = next((one for one in known if one[0] is not None), (None, ""))
+        if value_us is not None:
+            yield Headline(milliseconds(value_us), "ms", f"messages: {message.contender.name}, {words}")
     idle = idle_rtt_us(report)
     if idle is not None:
         yield Headline(milliseconds(idle), "ms", "round-trip time, idle")

@@ -143,6 +143,20 @@ def test_a_comparison_has_its_pictures_in_each_direction() -> None:
     ]
 
 
+def test_the_headline_of_messages_is_that_of_the_best_contender() -> None:
+    """By the highest percentile that it has: another contender may have had more messages."""
+    whole, best = comparison(), "kcp"
+    fast = [
+        replace(one, round_trip_us=tuple(trip // 2 for trip in one.round_trip_us))
+        for one in whole.messages
+        if one.contender == best
+    ]
+    others = [one for one in whole.messages if one.contender != best]
+    for own, words in ((fast, "99th percentile"), (fast[:2], "90th percentile")):
+        page = page_of_comparison(replace(whole, messages=(*own, *others)))
+        assert page.headlines[2].name == f"messages: {best}, {words}"
+
+
 def upward(report: ComparisonReport) -> Timeline:
     return next(block for block in page_of_comparison(report).blocks if isinstance(block, Timeline))
 
