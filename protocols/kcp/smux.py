@@ -26,7 +26,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from iperfpy.protocols.errors import StreamPeerError
-from iperfpy.protocols.kcp.snappy_stream import IDENTIFIER, Compression
+from iperfpy.protocols.kcp.snappy_stream import IDENTIFIER, MOST_DATA, Compression
 
 VERSIONS = (1, 2)
 
@@ -86,12 +86,17 @@ def update(stream: int, consumed_bytes: int, window_bytes: int) -> bytes:
 
 
 class FrameReader:
-    """Cuts the bytes that arrive into frames. It keeps at most one header, and 8 bytes of an UPD."""
+    """Cuts the bytes that arrive into frames. It keeps at most one header, and 8 bytes of an UPD.
 
-    __slots__ = ("_command", "_head", "_left", "_stream", "_update", "_version")
+    Attributes
+    ----------
+    frames : that have begun
+    """
+
+    __slots__ = ("_command", "_head", "_left", "_stream", "_update", "_version", "frames")
 
     def __init__(self, version: int) -> None:
-        self._version = version
+        self._version, self.frames = version, 0
         self._head, self._update = bytearray(), bytearray()
         self._command, self._stream = Command.NOP, 0
         self._left = 0  # payload bytes of the present frame that have not come
@@ -129,6 +134,7 @@ class FrameReader:
 
     def _begin(self) -> None:
         """Take the header that is complete now."""
+        self.frames += 1
         head = bytes(self._head)
         self._head.clear()
         version, command, length, self._stream = _HEADER.unpack(head)
@@ -263,8 +269,14 @@ class SmuxStream:
 
     def receive(self, data: memoryview) -> None:
         """Take bytes of the KCP stream, in order. Raises `StreamPeerError` if they break the protocol."""
-        for plain in (data,) if self.compression is None else self.compression.open(data):
+        if self.compression is None:
+            self._take_frames(data)
+            return
+        for plain in self.compression.open(data):
             self._take_frames(plain)
+            # Each frame of kcptun is a chunk. A stranger could have thousands in one, and each is work.
+            if HEADER_BYTES * self._reader.frames > self.compression.arrived_bytes + MOST_DATA:
+                raise StreamPeerError("the peer compresses more frames than it may without compression")
 
     def _take_frames(self, data: memoryview) -> None:
         for command, stream, payload in self._reader.feed(data):

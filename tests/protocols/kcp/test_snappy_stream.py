@@ -170,6 +170,19 @@ def test_a_compressed_stream_is_shorter_than_its_payload() -> None:
     assert len(here.wrap(memoryview(bytes(MOST_PAYLOAD)))) < MOST_PAYLOAD / 10
 
 
+def test_frames_are_no_more_than_their_bytes_allow() -> None:
+    """Each is work: 22 times as many as the same bytes have without compression would hold up the program."""
+    nops = frame(1, Command.NOP, 0) * (MOST_DATA // 8)
+    there, sealing = SmuxStream(1, dials=False, compressed=True), Compression()
+    wire = b"".join(sealing.seal(nops) for _ in range(30))
+    with pytest.raises(StreamPeerError, match="more frames than it may without compression"):
+        there.receive(memoryview(wire))
+    assert 8 * there._reader.frames < len(wire) + 3 * MOST_DATA
+    # One chunk for each, as of kcptun.
+    there, sealing = SmuxStream(1, dials=False, compressed=True), Compression()
+    there.receive(memoryview(b"".join(sealing.seal(nops[:8]) for _ in range(20_000))))
+
+
 def test_the_rest_of_a_compressed_frame_leaves_before_fin() -> None:
     here = SmuxStream(1, dials=True, compressed=True)
     there = SmuxStream(1, dials=False, compressed=True)
