@@ -1,6 +1,6 @@
 """Do kcp-go and kcptun understand our engine, and it them, in every envelope?
 
-    python -m tests.studies.envelope [--megabytes 10] [--only kcp-go] [--name envelope-2026-11-29]
+    python -m tests.studies.envelope [--megabytes 10] [--only kcp-go] [--name envelope-2026-11-30]
 
 Every cipher with and without forward error correction, both peers, both roles, 10 MB each. Some of them also
 lose 5 % of the datagrams of both directions, at our socket or on a path of `iperfpy lab`. A transfer is exact

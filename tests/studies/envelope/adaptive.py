@@ -1,6 +1,6 @@
 """`--kcp-fec auto` on simulated paths: delays of messages, rate of bulk data, and a step of the loss.
 
-    python -m tests.studies.envelope.adaptive [--seconds 30] [--seeds 5] [--name fec-auto-2026-11-29]
+    python -m tests.studies.envelope.adaptive [--seconds 30] [--seeds 5] [--name fec-auto-2026-11-30]
     python -m tests.studies.envelope.adaptive --messages 40,60     these losses alone, in percent
 
 Messages, path and overhead are those of tests/studies/envelope/price.py: 100 messages of 100 bytes a second

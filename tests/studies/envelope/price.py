@@ -1,6 +1,6 @@
 """Cost and gain of forward error correction on simulated paths: delays of messages, rate of bulk data.
 
-    python -m tests.studies.envelope.price [--seconds 60] [--name fec-price-2026-11-29]
+    python -m tests.studies.envelope.price [--seconds 60] [--name fec-price-2026-11-30]
     python -m tests.studies.envelope.price --lab     also over real sockets: lab_price.py
 
 Messages have 100 bytes, 100 a second, over a round-trip time of 170 ms and 20 Mbit/s. A delay is that between
