@@ -38,7 +38,14 @@ def flags() -> list[click.Option]:
     default = ",".join(DEFAULT_CONTENDERS)
     text = Parsed("NAME,...", str)
     return [
-        Flag(HEADING, ["proto", "--proto"], f"the contenders [{default}]", type=text, default=default),
+        Flag(
+            HEADING,
+            ["proto", "--proto"],
+            f"the contenders; may be repeated [{default}]",
+            type=text,
+            multiple=True,
+            default=(default,),
+        ),
         Flag(
             HEADING,
             ["settings", "--set"],
@@ -74,7 +81,7 @@ def _prepare(values: Values, options: ClientOptions, tos: int) -> Experiment[Com
     """The tests. Raises `ParameterError`, `PlanError` or `SettingsError`."""
     from iperfpy.experiments.comparison_run import Compare
 
-    contenders = contenders_of(values["proto"].split(","), values["settings"])
+    contenders = contenders_of(",".join(values["proto"]).split(","), values["settings"])
     check_typed_secrets(values, transports(), [(one.transport, one.settings) for one in contenders])
     return Compare(
         options,

@@ -52,8 +52,9 @@ def _message_flags() -> list[click.Option]:
         Flag(
             HEADING,
             ["proto", "--proto"],
-            "the transports, or all [all]",
+            "the transports, or all; may be repeated [all]",
             type=Parsed("NAME,...", named("--proto")),
+            multiple=True,
         ),
         Flag(
             HEADING,
@@ -145,7 +146,7 @@ def _ways(values: Values) -> tuple[str, ...]:
 
 def _steps(values: Values) -> list[LatencyStep]:
     """The tests of a round, each within the limits of a server. Raises `PlanError` or `ParameterError`."""
-    proto = values["proto"]
+    proto = ",".join(values["proto"])
     steps = steps_of(
         messengers(_words(proto) if proto else (), values["settings"]),
         sizes=values["sizes"],

@@ -97,6 +97,11 @@ def test_options_reach_the_comparison() -> None:
     }
 
 
+def test_contenders_may_be_given_one_by_one() -> None:
+    assert main(["compare", "host", "--proto", "tcp:bbr,kcp", "--proto", "kcp-bbr"]) == 0
+    assert FakeCompare.made[0].names == ["tcp bbr", "kcp", "kcp-bbr"]
+
+
 def test_forward_is_the_other_direction() -> None:
     assert main(["compare", "--forward", "host"]) == 0
     assert FakeCompare.made[0].more["directions"] == (Direction.FORWARD,)

@@ -79,6 +79,12 @@ def test_every_transport_is_measured_idle_and_beside_its_own_bulk_data_in_both_d
     assert "12 tests of 11 s" in output.err
 
 
+def test_transports_may_be_given_one_by_one(asked: list[MessageTest]) -> None:
+    words = ["--proto", "kcp,tcp", "--proto", "udp", "--load", "none", "--no-save"]
+    assert main(["latency", "192.0.2.7", *words]) == 0
+    assert {one.transport for one in asked} == {"kcp", "tcp", "udp"}
+
+
 def test_transports_beside_the_same_named_load_are_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Also the transport of that name."""
     words = ["latency", "192.0.2.7", "--proto", "tcp,kcp", "--load", "kcp", "--load-direction", "up"]
