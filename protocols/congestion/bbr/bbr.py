@@ -424,7 +424,11 @@ class Bbr:
             self._hold_probe_rtt(ack)
         elif self._idle:  # idleness has drained the queue
             self.delay.confirm(now_us)
-        elif self.delay.stale(now_us) or self.delay.raised(now_us):
+        elif (
+            self.delay.stale(now_us)
+            or self.delay.raised(now_us)
+            or (self.full_pipe.reached and self.delay.of_startup)
+        ):
             self._happen(PhaseEvent.PROBE_RTT_DUE, now_us)
 
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:

@@ -3,6 +3,7 @@
     per ACK      update        the RTT of all segments that it acknowledges
     per round    end_round     the round's mean; if it is near the level, the queue was empty
                  stale         not confirmed for too long, or round trips suddenly longer -> PROBE_RTT
+                 of_startup    it may hold the queue of the initial window -> PROBE_RTT
     PROBE_RTT    end_probe     the level is measured anew
 
 The draft takes the least sample for the path's round-trip time. Where delay varies (Wi-Fi, LTE, two ways of
@@ -145,7 +146,7 @@ class PathDelay:
         # age of the estimate
         self._near_us = 0  # end of the last round near the level
         self._confirmed_us = 0  # BBR.probe_rtt_min_stamp
-        self._rested_us = 0.0  # until then, no examination
+        self._rested_us = 0.0  # until then, no examination; 0.0 before the first PROBE_RTT
 
     # -- the queue, as round-trip times show it
 
@@ -287,8 +288,11 @@ class PathDelay:
     @property
     def _raised_us(self) -> float:
         """Mean round-trip time above which a round is raised."""
-        chance_us = max(MIN_TOLERANCE_US, self.spread_us, RAISED_SEGMENTS * self.service_us)
-        return self.level_us * RAISED_FACTOR + chance_us
+        return self._raised_above(self.level_us, self.spread_us)
+
+    def _raised_above(self, rtt_us: float, spread_us: float) -> float:
+        """Mean round-trip time that is raised above `rtt_us`, whose samples vary by `spread_us`."""
+        return rtt_us * RAISED_FACTOR + max(MIN_TOLERANCE_US, spread_us, RAISED_SEGMENTS * self.service_us)
 
     # -- PROBE_RTT
 
@@ -306,6 +310,16 @@ class PathDelay:
         interval_us = self._interval_us
         age_us = now_us - now_us % interval_us - self._confirmed_us
         return age_us > interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty)
+
+    @property
+    def of_startup(self) -> bool:
+        """True if the level may hold the queue of the first round trips.
+
+        The first rounds measure the level, and on a slow path the initial window is a queue of several round
+        trips. The window is two BDP of that level and keeps the queue, so all later rounds are near the level
+        and confirm it.
+        """
+        return not self._rested_us and self.level_us > self._raised_above(self.least_us, 0.0)
 
     def raised(self, now_us: int) -> bool:
         """True if all round trips of late are far above the level: the path or its rate has changed."""

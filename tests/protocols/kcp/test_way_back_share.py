@@ -106,8 +106,11 @@ def test_a_path_that_copies_datagrams_makes_no_retransmission_needless() -> None
     ids=["100/1 2 %", "100/5 0.5 %", "10/0.1"],
 )
 def test_a_thin_way_back_does_not_limit(rate: float, back: float, loss: float, least: float) -> None:
-    """A hundredth of the rate is 14 bytes per datagram, a stock ACK with its headers 52."""
-    rtt_us, begin_us, end_us = 20_000, 400_000, 900_000
+    """A hundredth of the rate is 14 bytes per datagram, a stock ACK with its headers 52.
+
+    The start queues ACKs on the way back, and PROBE_RTT then asks whether the path is as long as that.
+    """
+    rtt_us, begin_us, end_us = 20_000, 1_000_000, 1_500_000
     thin = Path(rate_bits_per_s=back, buffer_bytes=20_000, delay_us=rtt_us / 2)
     simulation = Simulation(1)
     sender, receiver = _newer(1), _newer(1)

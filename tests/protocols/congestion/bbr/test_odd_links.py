@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.protocols.simulator.path import Change, Lumps, Path, SecondWay, bdp_bytes
+from iperfpy.protocols.simulator.path import Change, Lumps, Path, SecondWay, bdp_bytes, wire_bytes
 from tests.studies.paths.watched import PAYLOAD_SHARE, Stretch, single
 
 RATE, RTT_US = 5e6, 40_000
@@ -64,6 +64,15 @@ def test_a_longer_path_is_learned_in_three_seconds() -> None:
     late = watched.between(EVENT_S + 3.0, 9.0)
     assert _figure(late, "min_rtt_us") == pytest.approx(2 * RTT_US, rel=0.05)
     assert _arrived(late) > 0.95
+
+
+@pytest.mark.parametrize("rate", [1e6, 2e6])
+def test_the_initial_window_leaves_no_queue_on_a_slow_path(rate: float) -> None:
+    """It is 115 ms long at 1 Mb/s, and every later round trip was as long as the first ones."""
+    watched = single(_link(rate, 5.0), Path(delay_us=RTT_US / 2), SEED, 12.0)
+    late = watched.between(3.0, 12.0)
+    assert late.mean_rtt_us < 1.3 * (RTT_US + 8e6 * wire_bytes(1_400) / rate)
+    assert _arrived(late) > 0.93 * rate / RATE
 
 
 def test_acknowledgements_in_lumps_of_30_ms_leave_the_rate() -> None:

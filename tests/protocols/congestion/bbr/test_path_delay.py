@@ -107,6 +107,19 @@ def test_the_level_is_the_least_mean_of_a_round_and_holds_the_jitter() -> None:
     assert not delay.near(90_000)
 
 
+def test_a_level_far_above_the_least_sample_may_hold_the_queue_of_the_start() -> None:
+    """The initial window over 1 Mb/s: each segment waits for all before it. PROBE_RTT answers, once."""
+    delay, steady = PathDelay(), PathDelay()
+    delay.service_us = steady.service_us = 11_000.0
+    assert not delay.of_startup
+    _round(delay, ROUND_US, *range(50, 250, 5), self_queued=True)
+    assert delay.of_startup
+    _round(steady, ROUND_US, *range(50, 90), self_queued=True)  # within a fourth and four segments
+    assert not steady.of_startup
+    delay.end_probe(_measured(*[200] * 20), 5 * SECOND, lasted_us=SECOND, settled=False)
+    assert not delay.of_startup
+
+
 def test_the_level_falls_at_once() -> None:
     delay, now_us = _after_rounds(60, 50)
     assert delay.level_us == 50_000
