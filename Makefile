@@ -22,7 +22,7 @@ test: checked
 	$(BIN)/python -m pytest -q -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests) || $(ONCE_MORE)
 
 # Tests of sockets, threads and programs may fail because the machine did something else for seconds. Those that failed
-# run once more, one at a time; a fault fails twice.
+# run once more, one at a time (tests/README.md).
 ONCE_MORE = { [ $$? = 1 ] && echo 'once more, one at a time:' && $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures=none; }
 
 # Lint, types, and the tests in virtual time that take less than some seconds: no other programs, no waiting.

@@ -37,7 +37,8 @@ NOTICED, MOST = 0.1, 0.5
 CEILING = 1.25
 """What a window carries per round trip, over the rate, from which on the window is not the limit."""
 _HELD_SHARE = 0.2
-"""Share of the time from which on losses may hold up the window: 0.23 to 0.66 on drawn paths with both."""
+"""Share of the time from which on losses may hold up the window. On drawn paths with losses, small windows
+limited for 0.23 to 0.66 of the time."""
 REPAIR_RTTS = 1.25
 """Round trips until a lost segment has arrived again, beyond its first one (RFC 8985)."""
 _MOST_LOST, _RARE = 0.9, 0.01

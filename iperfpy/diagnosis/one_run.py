@@ -31,7 +31,7 @@ from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
 from iperfpy.diagnosis.policer import PolicerTest
-from iperfpy.diagnosis.stretches import settled_rate
+from iperfpy.diagnosis.stretches import drain_rate, settled_rate
 from iperfpy.protocols.path_evidence import EvidenceLimit, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
 
@@ -174,8 +174,8 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
     if path.extra.get("sampled") and limit_shares(run).get(EvidenceLimit.APPLICATION, 0.0) > MOST:
         return None
     # A queue drains at the rate of the path. The payload of the whole test has its start, and not its copies.
-    settled = settled_rate(path.flight) if path.flight is not None else 0.0
-    rate = path.rate_bits_per_s or max(settled, run.bits_per_second)
+    drained = drain_rate(path.flight) if path.flight is not None else 0.0
+    rate = path.rate_bits_per_s or max(drained, run.bits_per_second)
     size = (path.rtt_us.get("max", path.rtt_us["p95"]) - path.min_rtt_us) * rate / 8e6
     return Finding(
         run.direction,

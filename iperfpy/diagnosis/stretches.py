@@ -161,6 +161,18 @@ def settled_rate(flight: FlightBins) -> float:
     return float(half.sum()) * 8e6 / (max(1, len(half)) * flight.width_us)
 
 
+def drain_rate(flight: FlightBins) -> float:
+    """Bits per second that left the path in the last half of the record.
+
+    `settled_rate` counts by the time of departure. A queue that grows by a share of the time takes that much
+    more than drains, so the rate is divided by 1 + that share: the slope of the delay, of a line through it.
+    """
+    half = flight.delay_us[len(flight.delay_us) // 2 :]
+    at = np.flatnonzero(~np.isnan(half))
+    slope = float(np.polyfit(at * flight.width_us, half[at], 1)[0]) if len(at) > 1 else 0.0
+    return settled_rate(flight) / max(1.0 + slope, 0.5)
+
+
 def mean_delay(flight: FlightBins, chosen: NDArray[np.bool_] | None = None) -> tuple[float, float, int]:
     """Mean delay of packets in microseconds, its standard error by the variation between bins, and the number
     of bins; NaN for none.

@@ -30,8 +30,8 @@ FEWEST_POINTS = 4
 the start-up, and give more than the path carries."""
 
 TAIL_SHARE = 0.1
-"""Share of the rate of the start-up below which the rest of an amount is its tail: the last segments, which
-wait for their retransmissions, say nothing about the path."""
+"""Share of the rate, and of the payload, of the start-up below which the rest of an amount is its tail: the
+last segments, which wait for their retransmissions, say nothing about the path."""
 
 
 def measured_test(
@@ -106,8 +106,9 @@ def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
     far = apart_s >= (at_s[-1] - at_s[0]) / 2
     slopes = (payload[later] - payload[earlier])[far] / apart_s[far]
     steady = float(8 * np.median(slopes))
-    early = 8 * float(_startup_bytes(run, direction, from_s) or 0) / from_s if from_s else 0.0
-    return None if run.plan.total_bytes and steady < TAIL_SHARE * early else steady
+    early = TAIL_SHARE * float(_startup_bytes(run, direction, from_s) or 0)
+    slow = bool(from_s) and steady < 8 * early / from_s
+    return None if run.plan.total_bytes and slow and payload[-1] < early else steady
 
 
 def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | None:

@@ -83,7 +83,7 @@ class SmuxSession:
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.finished_us: int | None = None
         self.is_closing = False
-        has = "no --nocomp" if stream.compression else "--nocomp (else give --compress)"
+        has = "compression (no --nocomp)" if stream.compression else "--nocomp (else give --compress)"
         self.doubt = f"does kcptun have {has}, and --smuxver {stream.version}?"
         self.early = EarlyPayload()
         self._timers: dict[str, asyncio.TimerHandle] = {}

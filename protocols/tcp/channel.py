@@ -180,8 +180,9 @@ class TcpChannel(Channel):
         while left_bytes > 0 and now - began_us < VISIT_US:
             if not len(block):
                 wait_us = load.wait_us(now)
-                # A file may hold up the call itself.
-                if wait_us > 0 or load.may_block:
+                if wait_us < 0:  # there is no more: the rest of the time is that of the path
+                    waits.end(now)
+                elif wait_us or load.may_block:  # a file may hold up the call itself
                     waits.begin(now)
                 if wait_us:
                     return wait_us

@@ -71,26 +71,27 @@ class LoadWaits:
     spreads each block over the time until the next one, so that the connection is busy all the time.
     """
 
-    __slots__ = ("_since_us", "_total_us")
+    __slots__ = ("_state",)
 
     def __init__(self) -> None:
-        self._since_us: int | None = None
-        self._total_us = 0
+        # Begin of the present wait, None without one, and total of those before. It is replaced as a whole:
+        # the thread that sends writes it, and the event loop reads it.
+        self._state: tuple[int | None, int] = None, 0
 
     def begin(self, now_us: int) -> None:
         """The load has nothing; again, if it had nothing before."""
-        if self._since_us is None:
-            self._since_us = now_us
+        since_us, total_us = self._state
+        if since_us is None:
+            self._state = now_us, total_us
 
     def end(self, now_us: int) -> None:
-        """The load has a block."""
-        self._total_us = self.total_us(now_us)
-        self._since_us = None
+        """The load has a block, or its last one has gone."""
+        self._state = None, self.total_us(now_us)
 
     def total_us(self, now_us: int) -> int:
         """Waits so far, with the present one."""
-        since_us = self._since_us  # the thread that sends changes it
-        return self._total_us + (max(0, now_us - since_us) if since_us is not None else 0)
+        since_us, total_us = self._state
+        return total_us + (max(0, now_us - since_us) if since_us is not None else 0)
 
 
 class PathSamples:

@@ -241,7 +241,7 @@ def test_no_program_behind_kcptun_is_named(capsys: pytest.CaptureFixture[str]) -
         ("--nocomp=false", "--smux 2", "does kcptun have --nocomp (else give --compress)"),
         ("--smuxver 2", "--smux 1", "--smuxver 1?"),
         ("", "--smux 2", "--smuxver 2?"),
-        ("", "--smux 1 --compress", "does kcptun have no --nocomp, and --smuxver 1?"),
+        ("", "--smux 1 --compress", "does kcptun have compression (no --nocomp), and --smuxver 1?"),
         ("--smuxver 2 --nocomp=false", "--smux 1 --compress", "--smuxver 1?"),
     ],
 )

@@ -40,7 +40,8 @@ TESTS = {
 RATES = {Direction.FORWARD: "TCP upload", Direction.REVERSE: "TCP download"}
 PING = "Ping (ms) ICMP"
 LEAD_S = 5.0
-"""Time before and after the data of a test of Flent: its setting DELAY."""
+"""Time before and after the data of a test of Flent: its setting DELAY. Of a longer omitted period, the last
+part stands there."""
 FLENT_VERSION = "2.3.0"
 """A version of Flent that writes this format; Flent shows it."""
 
@@ -56,9 +57,12 @@ def flent_document(run: Run) -> dict[str, Any]:
     start, timeline = started_of(run), timeline_of(run)
     edges = [] if timeline is None else [*timeline.starts_s, timeline.end_s]
     # An omitted period has times below 0 in the timeline, and the time of day counts from its beginning.
-    times = [LEAD_S + (begin + end) / 2 for begin, end in pairwise(edges)]
     begin_unix = start.unix_time - LEAD_S - (edges[0] if edges else 0.0)
-    results = {name: _finite(values) for name, values in _series(run).items()}
+    # The time of a file has no negative part.
+    early = sum(edge < -LEAD_S for edge in edges)
+    edges = edges[early:]
+    times = [LEAD_S + (begin + end) / 2 for begin, end in pairwise(edges)]
+    results = {name: _finite(values)[early:] for name, values in _series(run).items()}
     return {
         "version": VERSION,
         "metadata": _metadata(run, begin_unix, edges[-1] if edges else 0.0, results),

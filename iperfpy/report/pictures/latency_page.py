@@ -97,10 +97,12 @@ def _page(whole: DocumentPart) -> Page:
     groups = by_kind(rows)
     kinds = list(dict.fromkeys((row.per_s, row.size_bytes) for row in rows))
     blocks: list[Block] = []
+    headlines: list[Headline] = []
     for (_, _, load, way), found in groups.items():
         # One kind of messages stands below the title of the page, and leaves room in those of its pictures.
         title = _load(load, way) if len(kinds) == 1 else f"{_messages(found[0])}, {_load(load, way)}"
         blocks += [block for block in _group(found, slots, title) if block is not None]
+        headlines += _headlines(found, title)
     rounds = start.whole("rounds")
     error = whole.text("error", "")
     return Page(
@@ -114,11 +116,7 @@ def _page(whole: DocumentPart) -> Page:
             )
         ),
         unix_time=start.unix_time("unix_time"),
-        headlines=tuple(
-            headline
-            for (_, _, load, way), found in groups.items()
-            for headline in _headlines(found, _load(load, way))
-        ),
+        headlines=tuple(headlines),
         blocks=(*blocks, *_facts(start)),
         command=_command(start, rows, [load for _, _, load, _ in groups]),
         warnings=(*(f"{row.name}: {row.error}" for row in rows if row.error), *whole.texts("warnings", ())),
@@ -177,13 +175,13 @@ def _messages(row: _Row) -> str:
     return f"{counted(row.per_s, 'message')} of {row.size_bytes} bytes"
 
 
-def _headlines(rows: Sequence[_Row], load: str) -> Iterator[Headline]:
-    """The best transport beside a load, by the highest percentile that all of them have."""
+def _headlines(rows: Sequence[_Row], title: str) -> Iterator[Headline]:
+    """The best transport of a table, by the highest percentile that all of them have."""
     known = [row for row in rows if row.figures.get("answered")]
     key = next((key for key in BEST if known and all(key in row.figures for row in known)), "")
     if key:
         best = min(known, key=lambda row: row.figures[key])
-        name = f"{TIMES[key]}, {load[0].lower()}{load[1:]}: {best.name}"
+        name = f"{TIMES[key]}, {title[0].lower()}{title[1:]}: {best.name}"
         yield Headline(milliseconds(best.figures[key]), "ms", name)
 
 

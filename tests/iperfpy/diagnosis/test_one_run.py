@@ -395,6 +395,17 @@ def test_a_filled_queue_drains_at_the_rate_of_the_path() -> None:
     assert evidence["queue_bytes"] == pytest.approx(100e3 * 20 / 8, rel=0.01)
 
 
+def test_a_queue_that_grows_drains_slower_than_it_fills() -> None:
+    """Records are by the time of departure: 5 % more leave than drain, and the delay grows."""
+    full = stream(Path(rate=50e6, queue=100_000), 8.4e6)
+    grown_us = np.arange(len(full.delay_us), dtype=np.float64) * (0.05 * full.width_us)
+    flight = replace(full, delay_us=50e3 + grown_us)
+    rtts = {"p5": 60e3, "p50": 200e3, "p95": 340e3, "max": 350e3}
+    path = PathEvidence(flight=flight, min_rtt_us=50e3, rtt_us=rtts, extra={"sampled": 1})
+    evidence = one_run.conclude(run(path=(path,), bits_per_second=7.6e6))[0].evidence
+    assert evidence["rate_bits_per_s"] == pytest.approx(8e6, rel=0.01)
+
+
 def test_round_trips_of_a_sender_that_waits_for_its_application_show_no_queue() -> None:
     """The last segment of each piece waits for a delayed acknowledgement of the kernel's TCP."""
     rises = {"p50": 45e3, "p95": 60e3, "max": 80e3}

@@ -97,6 +97,10 @@ def test_the_tail_of_an_amount_has_no_steady_rate() -> None:
     rates = [100.0] * 10 + [0.0] * 9 + [0.05] * 4
     assert steady(rates, total_bytes=12_500_000).steady_bits_per_second is None
     assert steady([100.0] * 10 + [20.0] * 20, total_bytes=12_500_000).steady_bits_per_second
+    # A policer with a large bucket: much of the amount has the rate of the path.
+    assert steady([100.0] * 10 + [8.0] * 100, total_bytes=22_500_000).steady_bits_per_second == pytest.approx(
+        8e6
+    )
     # Without an amount, the path became slower.
     assert steady([100.0] * 10 + [5.0] * 20).steady_bits_per_second == pytest.approx(5e6)
 

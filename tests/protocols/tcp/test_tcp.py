@@ -18,6 +18,7 @@ from iperfpy.protocols import socket_buffers, tcp_info
 from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.errors import SettingsError, StreamPeerError, TransportError
 from iperfpy.protocols.operating_system import SO_FORCE
+from iperfpy.protocols.path_evidence import EvidenceLimit
 from iperfpy.protocols.tcp import Tcp, TcpSettings, tuning
 from iperfpy.protocols.tcp.channel import TcpChannel
 from iperfpy.protocols.testing.loopback import BlockLoad, bytes_of, loopback_pairs, promptly, until
@@ -196,6 +197,29 @@ async def test_drain_waits_for_the_peer() -> None:
             received += len(await asyncio.to_thread(peer.recv, 4096))
         await promptly(draining, "drain() of an empty queue")
         assert bytes_of(channel) == 60_000
+
+
+class _FileLoad(BlockLoad):
+    may_block = True
+
+
+@pytest.mark.live
+@pytest.mark.linux
+@pytest.mark.parametrize(
+    "load", [_FileLoad(60_000, 20_000), BlockLoad(60_000, 20_000, pause_us=1_000)], ids=["file", "paced"]
+)
+async def test_the_time_after_the_last_block_is_not_the_applications(load: BlockLoad) -> None:
+    async with pair() as (channel, peer):
+        await channel.send(load)
+        await asyncio.sleep(0.5)
+        draining = asyncio.create_task(channel.drain())
+        received = 0
+        while received < 60_000:
+            received += len(await asyncio.to_thread(peer.recv, 4096))
+        await draining  # the kernel has caught up with the load
+        evidence = channel.evidence()
+    assert evidence is not None
+    assert evidence.limited_us.get(EvidenceLimit.APPLICATION, 0) < 250_000
 
 
 @pytest.mark.live

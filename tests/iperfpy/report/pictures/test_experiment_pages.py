@@ -246,7 +246,7 @@ def test_the_command_repeats_the_comparison() -> None:
     assert words[:3] == ["iperfpy", "compare", "192.0.2.7"]
     values = compare.subcommand().make_context("compare", words[2:]).params
     assert (values["port"], values["seed"], values["time_us"]) == (5300, 4242, 480_000_000)
-    contenders = contenders_of(values["proto"].split(","), values["settings"])
+    contenders = contenders_of(",".join(values["proto"]).split(","), values["settings"])
     assert [(one.transport.name, dict(one.chosen), one.rate_bps) for one in contenders] == [
         (one.transport, dict(one.settings), one.rate_bps) for one in CONTENDERS
     ]

@@ -105,6 +105,19 @@ def test_flents_boxes_and_distributions_leave_an_omitted_period_out() -> None:
     assert first["t"] == pytest.approx(started.unix_time + 0.5)
 
 
+def test_no_time_of_a_long_omitted_period_is_negative() -> None:
+    run = scene_run("reverse-omit-verbose")
+    assert run.started is not None
+    started = replace(run.started, plan=replace(run.started.plan, omit_us=6_000_000))
+    document = flent_document(replace(run, started=started))
+    times = document["x_values"]
+    assert times
+    assert min(times) >= 0
+    assert all(len(values) == len(times) for values in document["results"].values())
+    for values in document["raw_values"].values():
+        assert min(value["t"] for value in values) >= started.unix_time - LEAD_S
+
+
 def test_the_title_is_that_of_the_user() -> None:
     run = kcp_run(2)
     assert run.started is not None

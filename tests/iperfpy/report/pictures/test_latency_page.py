@@ -111,6 +111,13 @@ def test_each_load_has_a_headline_of_its_own() -> None:
     assert [one.name for one in page.headlines] == [f"P99, beside {load}, down: udp" for load in loads]
 
 
+def test_headlines_of_several_kinds_of_messages_name_theirs() -> None:
+    rows = [row("udp", "", "") | {"size_bytes": size} for size in (100, 1_000)]
+    names = [one.name for one in page_of_latency(document(*rows)).headlines]
+    assert len(set(names)) == 2
+    assert "1,000" in names[1] or "1000" in names[1]
+
+
 def test_a_transport_looks_the_same_in_every_picture() -> None:
     page = page_of_latency(whole())
     slots: dict[str, set[int]] = {}
