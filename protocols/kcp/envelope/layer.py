@@ -92,14 +92,15 @@ class SlicedRows:
     def __init__(self) -> None:
         self._rows, self._used = np.empty((0, 0), np.uint8), 0
         self._parts: tuple[slice, ...] = ()
-        self._slices: list[tuple[memoryview, ...]] = []
+        self._slices: list[list[memoryview]] = []  # of each part, in the order of the rows
 
     def reset(self) -> None:
         """Begin the next call: earlier rows become invalid."""
         self._used = 0
 
-    def take(self, count: int, width: int, *parts: slice) -> tuple[Bytes, list[tuple[memoryview, ...]]]:
-        """Uninitialised memory of shape (count, width), uint8, contiguous, and these parts of each row."""
+    def take(self, count: int, width: int, *parts: slice) -> tuple[Bytes, list[list[memoryview]]]:
+        """Uninitialised memory of shape (count, width), uint8, contiguous, and for each part its slices of
+        the rows, in order."""
         is_known = width == self._rows.shape[1] and parts == self._parts
         if count < _FEWEST_ROWS and not is_known:
             few = np.empty((count, width), np.uint8)
@@ -109,11 +110,12 @@ class SlicedRows:
             self._rows, self._used = np.empty((max(2 * count, 2 * _FEWEST_ROWS), width), np.uint8), 0
             self._parts, self._slices = parts, _sliced(self._rows, parts)
         start, self._used = self._used, self._used + count
-        return self._rows[start : self._used], self._slices[start : self._used]
+        return self._rows[start : self._used], [each[start : self._used] for each in self._slices]
 
 
-def _sliced(rows: Bytes, parts: tuple[slice, ...]) -> list[tuple[memoryview, ...]]:
-    return [tuple(row.data[part] for part in parts) for row in rows]
+def _sliced(rows: Bytes, parts: tuple[slice, ...]) -> list[list[memoryview]]:
+    whole = [row.data for row in rows]
+    return [[row[part] for row in whole] for part in parts]
 
 
 def batch_of(rows: Bytes) -> DatagramBatch:

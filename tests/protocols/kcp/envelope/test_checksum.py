@@ -16,7 +16,7 @@ from iperfpy.protocols.kcp.envelope.layer import SlicedRows
 
 @pytest.mark.parametrize("width", [CHECKSUM_BYTES, 61, 64])
 def test_the_checksum_is_that_of_zlib(width: int) -> None:
-    slots, contents = SlicedRows().take(5, 64, slice(CHECKSUM_BYTES, width))
+    slots, (contents,) = SlicedRows().take(5, 64, slice(CHECKSUM_BYTES, width))
     slots[:] = np.random.default_rng(1).integers(0, 256, slots.shape, np.uint8)
     expected = [zlib.crc32(row[CHECKSUM_BYTES:width].tobytes()) for row in slots]
     assert crypt_layers._checksums(contents).tolist() == expected

@@ -131,6 +131,17 @@ def test_gcm_is_nonce_ciphertext_tag() -> None:
         assert cipher.decrypt(sealed[:12], sealed[12:], None) == expected.tobytes()
 
 
+@pytest.mark.parametrize("beginning", [b"\0" * 12, b"\xff" * 12, b"\xfc" + b"\xff" * 11])
+def test_no_nonce_of_gcm_comes_twice_and_its_beginning_is_random(beginning: bytes) -> None:
+    sender = crypt_layer("aes-128-gcm", KCPTUN_SECRET, lambda size: beginning[:size])
+    wire = [one for _ in range(5) for one in packets(sender.seal([batch(7, 100, 30)], 0))]
+    nonces = [datagram[:12] for datagram in wire]
+    assert nonces[0] == beginning
+    assert len(set(nonces)) == len(nonces) == 40
+    assert {nonce[8:] for nonce in nonces} == {beginning[8:]}
+    assert len(opened(layer("aes-128-gcm"), wire)) == 40
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_changed_and_truncated_datagrams_are_dropped_and_the_others_are_not(name: str) -> None:
     plain, receiver, rng = batch(40, 200), layer(name), random.Random(3)

@@ -27,12 +27,12 @@ def test_rows_of_one_call_share_no_memory_and_slices_are_theirs(
         ]
         for rows, _, _, mark in taken:
             rows[:] = mark
-        for (rows, slices, at, mark), (count, width, _) in zip(taken, call, strict=True):
+        for (rows, (heads, rests), at, mark), (count, width, _) in zip(taken, call, strict=True):
             assert rows.shape == (count, width)
             assert rows.flags.c_contiguous
             assert (rows == mark).all()
-            assert len(slices) == count
-            for row, (head, rest) in zip(rows, slices, strict=True):
+            assert len(heads) == count
+            for row, head, rest in zip(rows, heads, rests, strict=True):
                 assert np.shares_memory(row, np.frombuffer(rest, np.uint8))
                 assert head.tobytes() + rest.tobytes() == row.tobytes()
                 assert len(head) == at
@@ -40,11 +40,11 @@ def test_rows_of_one_call_share_no_memory_and_slices_are_theirs(
 
 def test_slices_are_made_once() -> None:
     memory = SlicedRows()
-    first = memory.take(30, 100, slice(10))[1]
+    _, (first,) = memory.take(30, 100, slice(10))
     memory.reset()
-    again = memory.take(30, 100, slice(10))[1]
-    assert all(one[0] is other[0] for one, other in zip(first, again, strict=True))
+    _, (again,) = memory.take(30, 100, slice(10))
+    assert all(one is other for one, other in zip(first, again, strict=True))
     # The last datagram of a batch is shorter, and does not cost the others their slices.
     memory.take(1, 17, slice(10))
     memory.reset()
-    assert memory.take(1, 100, slice(10))[1][0][0] is first[0][0]
+    assert memory.take(1, 100, slice(10))[1][0][0] is first[0]
