@@ -302,6 +302,7 @@ NOT_IN_A_CASE = {
     "returned": "of a bare peer, and guarded as all calls of a channel: test_guarded_channel.py",
     "uses_secret": "asked of the words of a command line, before there is a test: test_secret_flags.py",
     "for_messages": "makes a plan, before there is a test",
+    "check_compression": "asked of the words of kcp-peer, before there is a test: test_kcp_peer.py",
     "bare_settings": "of a bare peer that does not answer, so that the test has failed already",
     "iperf3_settings": "of a stock client: it reads parameters, as block_bytes does",
 }
