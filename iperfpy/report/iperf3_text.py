@@ -53,15 +53,18 @@ class Iperf3TextSink:
         self._warn(start.warnings)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
+        # The streams of one direction of --bidir may have ended before this interval began, at different times:
+        # their sum would last from the first end to the last.
+        rows = tuple(row for row in rows if row.local.end_us > row.local.start_us)
+        if not rows:
+            return
         if not self._headed:
             self._say((self._shape.heading(rows),))
             self._headed = True
         elif self._shape.start.plan.parallel > 1:
             self._say((lines.SEPARATOR,))
         for row in self._shape.with_sums(rows):
-            # One direction of --bidir may have ended before this interval began.
-            if row.local.end_us > row.local.start_us:
-                self._say((self._shape.interval(row),))
+            self._say((self._shape.interval(row),))
 
     def left_out(self, count: int) -> None:
         """Say that so many intervals are missing here; they are part of the summary."""

@@ -181,6 +181,23 @@ def test_a_direction_that_ended_before_an_interval_has_no_line_in_it() -> None:
     assert set(without) < set(whole)
 
 
+def test_an_interval_after_the_end_of_all_streams_has_no_line() -> None:
+    """Streams end at different times; the sum of their empty intervals has a length."""
+    scene = bidirectional()
+    start = replace(scene.start, plan=replace(scene.start.plan, parallel=2))
+    late = [
+        replace(
+            row, local=replace(row.local, start_us=row.local.end_us + after, end_us=row.local.end_us + after)
+        )
+        for row in scene.intervals[-1]
+        for after in (0, 200)
+    ]
+    ended = tuple(replace(row, local=replace(row.local, bytes=0)) for row in late)
+    whole = replace(scene, start=start)
+    more = replace(whole, intervals=(*whole.intervals, ended))
+    assert more.iperf3_text() == whole.iperf3_text()
+
+
 def test_a_receiver_without_a_datagram_has_zeros_like_iperf3() -> None:
     lines = datagrams(Direction.REVERSE, received={"jitter_us": None, "datagrams_numbered": 0})
     assert lines[1].endswith("0.000 ms  0/0 (0%)  ")
