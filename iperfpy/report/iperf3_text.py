@@ -53,8 +53,8 @@ class Iperf3TextSink:
         self._warn(start.warnings)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
-        # The streams of one direction of --bidir may have ended before this interval began, at different times:
-        # their sum would last from the first end to the last.
+        # The streams of one direction of --bidir may have ended before this interval began, at different
+        # times: their sum would last from the first end to the last.
         rows = tuple(row for row in rows if row.local.end_us > row.local.start_us)
         if not rows:
             return
