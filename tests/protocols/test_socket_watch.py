@@ -225,7 +225,7 @@ def test_a_closed_watch_leaves_no_descriptor_behind(run: Callable[[Any], None]) 
 
 def refuse(*_: object) -> None:
     """Do as the default event loop of Windows does."""
-    raise NotImplementedError
+    raise NotImplementedError  # the answer that the product has to catch
 
 
 def test_a_loop_that_cannot_watch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

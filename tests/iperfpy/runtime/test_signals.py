@@ -41,7 +41,7 @@ class BareLoop(asyncio.SelectorEventLoop):
     """An event loop without signal handlers, as on Windows."""
 
     def add_signal_handler(self, sig: int, callback: object, *args: object) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # the answer of the event loops of Windows
 
 
 def test_a_loop_without_signal_handlers_is_woken_by_a_signal() -> None:

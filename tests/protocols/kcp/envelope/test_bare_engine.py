@@ -357,6 +357,17 @@ def moving(crypt: str = "aes-128-gcm") -> UnprovenEngine:
     return UnprovenEngine(stock(settings, Sink()), layers, RANDOM.randbytes, sends=True, follows=True)
 
 
+def greeted() -> tuple[UnprovenEngine, BareEngine, Dialogue]:
+    """An end that follows its peer, the peer, and their dialogue, of which some round trips are over."""
+    here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"), Sink())
+    dialogue = Dialogue(there, here)
+    for _ in range(4):
+        here.write_opening(dialogue.now_us)
+        there._engine.write(memoryview(bytes(2_000)), dialogue.now_us)
+        dialogue.step()
+    return here, there, dialogue
+
+
 def test_a_datagram_is_newer_by_its_stamp_or_by_what_it_acknowledges() -> None:
     here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"))
     dialogue = Dialogue(there, here)
@@ -381,12 +392,7 @@ def test_a_datagram_is_newer_by_its_stamp_or_by_what_it_acknowledges() -> None:
 
 
 def test_an_address_after_a_move_gets_no_more_than_came_until_it_answers() -> None:
-    here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"), Sink())
-    dialogue = Dialogue(there, here)
-    for _ in range(4):
-        here.write_opening(dialogue.now_us)
-        there._engine.write(memoryview(bytes(2_000)), dialogue.now_us)
-        dialogue.step()
+    here, there, dialogue = greeted()
     assert here.proven
     here.move()
     here._engine.write(memoryview(bytes(100_000)), dialogue.now_us)
@@ -407,12 +413,7 @@ def test_an_address_after_a_move_gets_no_more_than_came_until_it_answers() -> No
 
 
 def test_a_proof_is_found_with_more_arrivals_in_a_round_trip_than_stamps_are_remembered() -> None:
-    here, there = moving(), dialler(KcpSettings(crypt="aes-128-gcm"), Sink())
-    dialogue = Dialogue(there, here)
-    for _ in range(4):
-        here.write_opening(dialogue.now_us)
-        there._engine.write(memoryview(bytes(2_000)), dialogue.now_us)
-        dialogue.step()
+    here, there, dialogue = greeted()
     here.move()
     asked, now_us = list[bytes](), dialogue.now_us
     for _ in range(3 * MOST_STAMPS):  # one round trip of 192 ms
