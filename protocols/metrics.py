@@ -60,6 +60,8 @@ class Meaning(enum.Enum):
     WINDOW = "window"  # bytes that a sender may have, or has, in flight; `label` names them
     FULL_DATAGRAM = "full datagram"  # UDP payload of a full datagram
     FIRST_DATAGRAM = "first datagram"  # the same before the path was asked, as the announced sizes suggest it
+    LONGEST_TRIED = "longest tried"  # UDP payload of the longest datagram that a search of the sender tried
+    LONGEST_PASSED = "longest passed"  # UDP payload of the longest one of them that came through
     FULL_PAYLOAD = "full payload"  # the test's payload in a full datagram
 
 

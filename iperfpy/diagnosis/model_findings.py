@@ -68,7 +68,7 @@ def _mtu(model: PathModel, direction: Direction) -> Finding | None:
         Cause.MTU,
         Confidence.SURE,
         f"a black hole: IP packets above {mtu} bytes vanish, though {hint} are announced",
-        f"probes of {mtu} bytes came back, longer ones did not, 3 tries each",
+        f"probes of {mtu} bytes came back, longer ones of the same flights did not",
         *advice.for_mtu(mtu),
         evidence={"mtu_bytes": mtu, "announced_bytes": hint},
     )

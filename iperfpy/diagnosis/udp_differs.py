@@ -1,7 +1,8 @@
 """Treatment of UDP beside TCP, from interleaved rounds of both.
 
 The rules are Glasnost's (Dischinger et al., NSDI 2010): the rates of each kind must repeat before kinds are
-compared, and the maxima are compared, since other traffic only lowers a rate.
+compared, and the maxima are compared, since other traffic only lowers a rate. A program that did not run lets
+datagrams overflow its socket, where TCP waits, so nothing is compared then either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from iperfpy.diagnosis import end_limits
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.plan import Direction
@@ -60,6 +62,9 @@ class _Kind:
 def compare(rounds: Sequence[Sequence[RunEvidence]], direction: Direction) -> Treatment:
     """Compare the kinds of tests of all rounds."""
     runs = [run for tests in rounds for run in tests]
+    stopped = next((found for run in runs if (found := end_limits.held_up(run)) is not None), None)
+    if stopped is not None:
+        return Treatment(missing=f"UDP beside TCP ({stopped.sentence})")
     stream = _kind([run for run in runs if not run.over_udp and run.reliable])
     paced = _kind([run for run in runs if run.over_udp and run.controlled])
     bare = _kind([run for run in runs if run.over_udp and not run.reliable])

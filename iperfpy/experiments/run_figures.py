@@ -333,7 +333,7 @@ def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:
 
 class _Sizes(NamedTuple):
     """Packets of one direction of a test, in bytes: the longest one that was announced, and the longest one
-    that passed. `searched`: the sender tried sizes itself, and data of the latter size was acknowledged."""
+    that passed. `searched`: the sender tried sizes itself, and one of the latter size was acknowledged."""
 
     direction: Direction
     announced: int
@@ -361,11 +361,11 @@ def _sizes(run: Run, row: Row) -> _Sizes | None:
     if run.started is None or sender is None or not sender.bytes:
         return None
     transport, packets = run.started.transport, Packets.of(run.started, sender.values)
-    began = _figure(transport, Meaning.FIRST_DATAGRAM, sender.values)
-    now = _figure(transport, Meaning.FULL_DATAGRAM, sender.values)
-    if began is not None and now is not None:
+    tried = _figure(transport, Meaning.LONGEST_TRIED, sender.values)
+    passed = _figure(transport, Meaning.LONGEST_PASSED, sender.values)
+    if tried is not None and passed is not None:
         headers = UDP_HEADER_BYTES + packets.ip_bytes
-        return _Sizes(row.direction, int(began) + headers, int(now) + headers, searched=True)
+        return _Sizes(row.direction, int(tried) + headers, int(passed) + headers, searched=True)
     pmtu = number(sender.values.get("pmtu_bytes"))
     return _Sizes(row.direction, int(pmtu), int(pmtu), searched=False) if pmtu else None
 

@@ -14,6 +14,7 @@ from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit, Value
 if TYPE_CHECKING:
     from iperfpy.protocols.datagrams.batch import DatagramBatch
     from iperfpy.protocols.kcp.engine import Engine
+    from iperfpy.protocols.kcp.size_search import SizeSearch
 
 _SENT = "segments_sent"
 _US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
@@ -137,6 +138,22 @@ METRICS = (
         _GAUGE,
         whole=True,
         meaning=Meaning.FULL_DATAGRAM,
+    ),
+    Metric(
+        "mtu_tried_bytes",
+        "UDP payload of the longest datagram that the path was asked for: as the interfaces announce it",
+        _BYTES,
+        _GAUGE,
+        whole=True,
+        meaning=Meaning.LONGEST_TRIED,
+    ),
+    Metric(
+        "mtu_passed_bytes",
+        "UDP payload of the longest datagram that came through, empty if no probe was answered",
+        _BYTES,
+        _GAUGE,
+        whole=True,
+        meaning=Meaning.LONGEST_PASSED,
     ),
     Metric(
         "segment_payload_bytes",
@@ -358,6 +375,7 @@ def record(
         "snd_wnd_bytes": engine.peer_window * mss,
         "mtu_start_bytes": first_mtu + envelope_bytes,
         "mtu_bytes": sending.mtu + envelope_bytes,
+        **_searched(engine.sizes, envelope_bytes),
         "segment_payload_bytes": mss,
         "in_flight_bytes": engine.recovery.in_flight * mss,
         "unacked_segments": sending.nxt - sending.una,
@@ -380,6 +398,16 @@ def record(
     if engine.control is not None:
         figures |= congestion_record(engine.control.state(), 8 * (sending.mtu + envelope_bytes))
     return figures
+
+
+def _searched(sizes: SizeSearch | None, envelope_bytes: int) -> dict[str, Value]:
+    """The sizes that probes tried; None where none was sent."""
+    passed = sizes.passed if sizes is not None else None
+    tried = sizes.tried if sizes is not None and passed is not None else None
+    return {
+        "mtu_tried_bytes": tried and tried + envelope_bytes,
+        "mtu_passed_bytes": passed and passed + envelope_bytes,
+    }
 
 
 def congestion_record(state: Mapping[str, float | int | str | None], bits: int) -> dict[str, Value]:

@@ -15,9 +15,12 @@ JUMBO_PACKET = 9_000
 LARGEST_LINK = 9_216
 """Packet bytes. An interface that takes more is memory: loopback has 16,384, 65,536 or no limit."""
 ETHERNET_PACKET = 1_500
-PACKETS = (4_470, 2_304, 1_500, 1_420, 1_400, 1_380, 1_360, 1_340, 1_320, 1_300, 1_280)
-"""Packet sizes that paths are known to carry: SONET, Wi-Fi, Ethernet, WireGuard; 20 bytes apart between the
-other tunnels down to the least of IPv6."""
+PACKETS = (
+    *(4_470, 2_304, 1_500, 1_492, 1_480, 1_460, 1_450, 1_440, 1_420),
+    *(1_400, 1_380, 1_360, 1_340, 1_320, 1_300, 1_280),
+)
+"""Packet sizes that paths are known to carry: SONET, Wi-Fi, Ethernet, PPPoE, IP in IP, GRE with its options,
+VXLAN, L2TP, WireGuard; 20 bytes apart between the other tunnels down to the least of IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,9 @@ class SizeRange:
     Attributes
     ----------
     first : proven before the first data leaves, if it passes
-    largest : end of the search; `first` if there is nothing to gain
+    largest : the largest that data may have; `first` if there is nothing to gain
+    tried : end of the search, `largest` or more: a size that the interfaces announce is tried even if data
+        does not use it, because TCP does, and its packets vanish if the path drops them
     accepted : largest datagram that this end takes from the peer
     header_bytes : of IP, UDP and the envelope
     fixed : True if the user chose the size (`first`): it never changes, and a black hole is only named
@@ -36,6 +41,7 @@ class SizeRange:
 
     first: int = USUAL
     largest: int = USUAL
+    tried: int = USUAL
     accepted: int = JUMBO_PACKET - 28
     header_bytes: int = 28
     fixed: bool = False
@@ -68,15 +74,17 @@ class SizeRange:
         in_memory = packet_bytes is not None and packet_bytes > LARGEST_LINK
         is_longer = longest > ETHERNET_PACKET and (one_per_call or not in_memory)
         largest = longest - header_bytes if whole and is_longer else first
+        known = whole and packet_bytes is not None and packet_bytes <= ETHERNET_PACKET
+        tried = max(largest, longest - header_bytes) if known else largest
         accepted = JUMBO_PACKET - 28 - envelope_bytes
-        return cls(first, largest, accepted, header_bytes, envelope_bytes=envelope_bytes)
+        return cls(first, largest, tried, accepted, header_bytes, envelope_bytes=envelope_bytes)
 
     @classmethod
     def of_user(cls, size: int, *, ipv6: bool, envelope_bytes: int = 0) -> SizeRange:
         """The one size that the user chose, `size` bytes of UDP payload."""
         size -= envelope_bytes
         header_bytes = cls.headers(ipv6=ipv6) + envelope_bytes
-        return cls(size, size, size, header_bytes, fixed=True, envelope_bytes=envelope_bytes)
+        return cls(size, size, size, size, header_bytes, fixed=True, envelope_bytes=envelope_bytes)
 
     @property
     def base(self) -> int:
@@ -95,6 +103,6 @@ class SizeRange:
 
     def between(self, low: int, high: int) -> list[int]:
         """Candidate sizes above `low` and up to `high`, descending."""
-        known = [packet - self.header_bytes for packet in PACKETS]
-        sizes = {self.largest, self.first, *known, self.base, 1_000 - self.envelope_bytes, self.smallest}
-        return sorted((size for size in sizes if low < size <= high), reverse=True)
+        known = {packet - self.header_bytes for packet in PACKETS}
+        own = {self.tried, self.largest, self.first, self.base, 1_000 - self.envelope_bytes, self.smallest}
+        return sorted((size for size in known | own if low < size <= high), reverse=True)

@@ -9,6 +9,9 @@ A probe is a PUSH segment of a serial number that the peer has acknowledged (wir
 peer acknowledges it again, and drops its payload; the echoed stamp names the probe. So a proof also says
 that the peer accepts segments of that size. A peer that does not answer leaves the size as it was.
 
+Data begins as soon as the largest size that it may have is proven. Larger ones that the interfaces announce
+(`SizeRange.tried`) are still searched then, for the report: TCP uses them, and stalls if the path drops them.
+
 Losses of probes reach neither loss recovery nor congestion control (RFC 8899, section 3, item 7). The last
 probe of a flight is one of a size that is known or likely to pass. Only a flight whose shorter probe came
 back says anything about the longer ones.
@@ -24,7 +27,7 @@ open) and a measurement is short; the largest flight has about the bytes of an i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +63,24 @@ class SizeChange:
     lost: bool
 
 
+@dataclass(slots=True)
+class _Flight:
+    """Probes that leave together.
+
+    Attributes
+    ----------
+    candidates : their sizes, descending; empty: there is no flight
+    due_us : when it is judged
+    answered_us : when its last probe came back, None: it did not
+    present_passed : True once a probe of the size in use came back
+    """
+
+    candidates: list[int] = field(default_factory=list)
+    due_us: int = 0
+    answered_us: int | None = None
+    present_passed: bool = False
+
+
 class SizeSearch:
     """Follows the size of datagrams that the path carries.
 
@@ -68,14 +89,16 @@ class SizeSearch:
     size : bytes of a full KCP datagram now
     at_us : time at which to call `poll` next
     opened : True once the size for the first data is known
+    passed : largest size that came through so far, None: none did, or there was no search
+    tried : largest size that the path is asked for: the end of the range, or the one that the network named
     hole : (size that does not come through, largest that does), once a black hole is confirmed, else None
     changes : of the size while data flowed
     """
 
     __slots__ = (
-        "_answered", "_answered_us", "_began_us", "_best", "_candidates", "_delivered", "_hint", "_passed",
-        "_pending", "_raise_us", "_searching", "_since_us", "_strikes", "_waits", "at_us", "changes", "hole",
-        "opened", "range", "size",
+        "_answered", "_began_us", "_best", "_delivered", "_flight", "_hint", "_pending", "_raise_us",
+        "_searching", "_since_us", "_strikes", "_waits", "at_us", "changes", "hole", "opened", "passed",
+        "range", "size", "tried",
     )  # fmt: skip
 
     def __init__(self, sizes: SizeRange) -> None:
@@ -83,14 +106,15 @@ class SizeSearch:
         self.size = sizes.first if sizes.fixed else min(sizes.base, sizes.first)
         self.at_us = 0
         self.opened = sizes.fixed
+        self.passed: int | None = None
+        self.tried = sizes.tried
         self.hole: tuple[int, int] | None = None
         self.changes: list[SizeChange] = []
         self._pending: dict[int, tuple[int, int]] = {}  # stamp, 32 bits -> (size, time)
-        self._searching = self._passed = False  # `_passed`: the present size came back while in doubt
+        self._searching = False
         self._began_us = self._since_us = self._delivered = 0
         self._best = self._answered = self._strikes = self._waits = 0
-        self._answered_us: int | None = None  # when the last probe of the flight came back
-        self._candidates: list[int] = []
+        self._flight = _Flight()
         self._hint = 0
         self._raise_us = 0
 
@@ -104,7 +128,7 @@ class SizeSearch:
     @property
     def busy(self) -> bool:
         """True if `poll` is due at `at_us` even if no data is in flight."""
-        return self._searching or bool(self._candidates)
+        return self._searching or bool(self._flight.candidates)
 
     def awaited_among(self, acks: Acks) -> list[int]:
         """The stamps in ACKs, 32 bits, that belong to probes with an echo that may still come."""
@@ -124,23 +148,27 @@ class SizeSearch:
             return None
         size, sent_us = probe
         self._best = max(self._best, size)
-        self._passed |= size >= self.size
-        if self._candidates and size == self._candidates[-1]:
+        self.passed = max(self.passed or 0, size)
+        flight = self._flight
+        flight.present_passed |= size >= self.size
+        if flight.candidates and size == flight.candidates[-1]:
             # The flight's last probe is back: those before it are due now, but for some reordering.
-            self._answered_us = now_us
-            self.at_us = min(self.at_us, now_us + max((now_us - sent_us) // 8, 2_000))
-        if self._searching and size == (self._hint or self.range.largest):
+            flight.answered_us = now_us
+            flight.due_us = min(flight.due_us, now_us + max((now_us - sent_us) // 8, 2_000))
+            self.at_us = min(self.at_us, flight.due_us)
+        if self._searching and size in (self._ceiling, self._enough):
             self.at_us = now_us
         return now_us - sent_us
 
     def hint(self, size: int, now_us: int) -> None:
         """The network or this machine says that nothing longer than `size` passes. That is believed when a
         probe of that size came back and longer ones did not (RFC 8899, section 4.6)."""
-        if self.range.smallest <= size < (self.range.largest if self._searching else self.size):
+        if self.range.smallest <= size < (self.range.tried if self._searching else self.size):
             self._hint = size
-            if not self.range.fixed or not self._candidates:
+            self._flight.due_us = min(self._flight.due_us, now_us)
+            if not self.range.fixed or not self._flight.candidates:
                 self.at_us = min(self.at_us, now_us)
-            if not self._searching and not self._candidates:
+            if not self._searching and not self._flight.candidates:
                 self._since_us = -1  # doubt now
 
     # -- the state machine
@@ -154,9 +182,19 @@ class SizeSearch:
         self._searching = True
         self._began_us, self._best = now_us, self.size if self.opened else 0
         self._answered = self._waits = 0
-        self._candidates = []
-        self._answered_us = None
+        self._flight = _Flight(due_us=now_us)
         self.at_us = now_us
+
+    @property
+    def _ceiling(self) -> int:
+        """The size that ends the search. A hint shortens it: larger probes left before the hint, and have not
+        come back."""
+        return self._hint or self.range.tried
+
+    @property
+    def _enough(self) -> int:
+        """The size with which data may begin while larger ones, which it does not use, are tried."""
+        return min(self._ceiling, self.range.largest)
 
     def poll(self, now_us: int, delivered: int, outstanding: int, srtt_us: int) -> list[int]:
         """The sizes to probe now, descending.
@@ -181,10 +219,14 @@ class SizeSearch:
 
     def _go_on(self, now_us: int, srtt_us: int) -> list[int]:
         """Judge the search's flight; the next one, or none if the search is over."""
-        self._answered += self._answered_us is not None
-        # A hint shortens the search: larger probes left before it, and have not come back.
-        ceiling = self._hint or self.range.largest
-        late = not self.opened and now_us - self._began_us > OPENING_US
+        ceiling = self._ceiling
+        if not self.opened and self._best >= self._enough:
+            self._open()
+        if self._best < ceiling and now_us < self._flight.due_us:
+            self.at_us = self._flight.due_us
+            return []
+        self._answered += self._flight.answered_us is not None
+        late = (not self.opened or self.size >= self.range.largest) and now_us - self._began_us > OPENING_US
         if self._best >= ceiling or self._answered >= MOST_FLIGHTS or late:
             self._conclude(now_us)
             return []
@@ -192,53 +234,59 @@ class SizeSearch:
         if self._hint:
             sizes = [self._hint]
         elif not self._waits:
-            sizes = [ceiling, self.range.first]
+            sizes = [ceiling, self.range.largest, self.range.first]
         else:
-            sizes = self.range.between(known, ceiling)
+            # What data does not use is tried once data may begin: a flight has few candidates then.
+            sizes = self.range.between(known, ceiling if self.opened else self._enough)
         return self._fly(now_us, srtt_us, [*sizes, known or self._likely()])
+
+    def _open(self) -> None:
+        """The first data may leave, in datagrams of the best size that it may have."""
+        self.opened = True
+        self.size = min(self._best, self.range.largest) or self.size
 
     def _likely(self) -> int:
         """The size of a probe that tells a black hole from an outage."""
         return min(self.range.base, self.range.first) if self._waits < 2 else self.range.smallest
 
     def _conclude(self, now_us: int) -> None:
-        self._searching, self._candidates, self._hint = False, [], 0
+        if self._hint:
+            self.tried = self._hint
+        self._searching, self._flight, self._hint = False, _Flight(), 0
         self._raise_us = now_us + RAISE_US
         self._since_us, self.at_us = now_us, now_us + LEAST_PATIENCE_US
+        best = min(self._best, self.range.largest)
         if not self.opened:
-            self.opened = True
-            self.size = self._best or self.size
-        elif self._best >= self.size * WORTH_A_RAISE:
-            self._become(self._best, now_us, lost=False)
+            self._open()
+        elif best >= self.size * WORTH_A_RAISE:
+            self._become(best, now_us, lost=False)
 
     def _fly(self, now_us: int, srtt_us: int, sizes: Iterable[int]) -> list[int]:
         """Start a flight, and the timer by which it is judged."""
-        self._candidates = sorted(set(sizes), reverse=True)
-        self._answered_us = None
         first_us = max(srtt_us * 3 // 2, SHORTEST_WAIT_US) if srtt_us else FIRST_WAIT_US
         self.at_us = now_us + max(first_us, min(int(first_us * 1.5**self._waits), LONGEST_WAIT_US))
+        self._flight = _Flight(sorted(set(sizes), reverse=True), self.at_us)
         self._waits = min(self._waits + 1, 16)
-        return self._candidates
+        return self._flight.candidates
 
     def _watch(self, now_us: int, delivered: int, outstanding: int, srtt_us: int) -> list[int]:
         """Doubt the size when data is in flight and nothing of it arrives."""
-        if delivered != self._delivered or not outstanding or (self._candidates and self._passed):
+        if delivered != self._delivered or not outstanding or self._flight.present_passed:
             self._trust(now_us, delivered, srtt_us)
             if not self.range.fixed and now_us >= self._raise_us and self.size < self.range.largest:
                 self._search(now_us)
                 return self._go_on(now_us, srtt_us)
             return []
-        if not self._candidates:
+        if not self._flight.candidates:
             if now_us - self._since_us < _patience_us(srtt_us) and self._since_us >= 0:
                 self.at_us = self._since_us + _patience_us(srtt_us)
                 return []
             self._strikes = self._waits = self._best = 0
-        elif self._answered_us is not None:
+        elif self._flight.answered_us is not None:
             self._strikes += 1
             if self._strikes >= MOST_STRIKES:
                 self._fall(now_us)
                 return []
-        self._passed = False
         sizes = [self.size, *self.range.between(self.range.smallest - 1, self.size - 1)]
         if self._hint and self._hint < self.size:
             sizes.append(self._hint)
@@ -248,15 +296,15 @@ class SizeSearch:
     def _trust(self, now_us: int, delivered: int, srtt_us: int) -> None:
         """The present size passes, or nothing says that it does not."""
         self._delivered, self._since_us = delivered, now_us
-        self._candidates, self._strikes, self._hint = [], 0, 0
-        self._passed = False
+        self._flight, self._strikes, self._hint = _Flight(), 0, 0
         self.at_us = now_us + _patience_us(srtt_us)
 
     def _fall(self, now_us: int) -> None:
         """A black hole is confirmed."""
         best = self._best
         self.hole = (self.size, best)
-        self._candidates, self._strikes, self._hint = [], 0, 0
+        self.passed = best
+        self._flight, self._strikes, self._hint = _Flight(), 0, 0
         self._since_us, self.at_us = now_us, now_us + LEAST_PATIENCE_US
         self._raise_us = now_us + RAISE_US
         if not self.range.fixed:

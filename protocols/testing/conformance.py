@@ -168,7 +168,15 @@ _UNIT_OF = {
     ),
     **dict.fromkeys((Meaning.SENDER_LIMIT, Meaning.SENDER_BUSY), Unit.MICROSECONDS),
     **dict.fromkeys(
-        (Meaning.WINDOW, Meaning.FULL_DATAGRAM, Meaning.FIRST_DATAGRAM, Meaning.FULL_PAYLOAD), Unit.BYTES
+        (
+            Meaning.WINDOW,
+            Meaning.FULL_DATAGRAM,
+            Meaning.FIRST_DATAGRAM,
+            Meaning.LONGEST_TRIED,
+            Meaning.LONGEST_PASSED,
+            Meaning.FULL_PAYLOAD,
+        ),
+        Unit.BYTES,
     ),
 }
 _LABELS = {True: "a label, which nothing shows", False: "no label"}

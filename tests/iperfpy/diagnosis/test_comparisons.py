@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from iperfpy.diagnosis.direction import DirectionDiagnosis
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.plan import Direction
-from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
 from tests.iperfpy.diagnosis.synthetic import Path, run, rung, stream
 
 
@@ -68,6 +69,16 @@ def test_a_kcp_that_does_not_repeat_leaves_the_comparison_of_datagrams() -> None
     found = udp_differs.compare(tests, Direction.FORWARD)
     assert found.finding is not None
     assert found.finding.cause is Cause.DATAGRAMS_DIFFER
+
+
+def test_a_receiver_that_did_not_run_says_nothing_about_the_path() -> None:
+    tests = rounds([20e6] * 3, [5e6] * 3, [5e6] * 3)
+    held = PathEvidence(extra={HELD_UP[0]: 0.6e6 * tests[0][0].seconds})
+    tests[1] = [replace(one, path=(held,)) for one in tests[1]]
+    result = udp_differs.compare(tests, Direction.FORWARD)
+    assert result.finding is None
+    assert not result.alike
+    assert "did not run for 60" in result.missing
 
 
 def test_two_rounds_are_too_few() -> None:

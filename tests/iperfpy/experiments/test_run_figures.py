@@ -212,12 +212,12 @@ def test_the_idle_path_is_measured_by_echoes_or_else_by_handshakes() -> None:
 
 
 def test_a_search_that_found_a_limit_knows_the_longest_packet() -> None:
-    found = {"bytes": 9, "mtu_start_bytes": 1400, "mtu_bytes": 1252}
-    kept = {"bytes": 9, "mtu_start_bytes": 1400, "mtu_bytes": 1400}
+    found = {"bytes": 9, "mtu_tried_bytes": 1472, "mtu_passed_bytes": 1252}
+    kept = {"bytes": 9, "mtu_tried_bytes": 1472, "mtu_passed_bytes": 1472}
     for sent, longest in ((found, 1280), (kept, None)):
         run = run_of(started("kcp-bbr"), row(dict(sent), {}))
         path = run_figures.idle_path(None, [run])
-        assert (path.mtu_bytes, path.mtu_hint_bytes) == (longest, 1428)
+        assert (path.mtu_bytes, path.mtu_hint_bytes) == (longest, 1500)
 
 
 def test_a_size_that_one_test_carried_is_no_black_hole_of_its_direction() -> None:
@@ -225,7 +225,7 @@ def test_a_size_that_one_test_carried_is_no_black_hole_of_its_direction() -> Non
 
     def longest(*tests: tuple[int, Direction]) -> int | None:
         sent: list[dict[str, Value]] = [
-            {"bytes": 9, "mtu_start_bytes": 1400, "mtu_bytes": size} for size, _ in tests
+            {"bytes": 9, "mtu_tried_bytes": 1472, "mtu_passed_bytes": size} for size, _ in tests
         ]
         runs = [
             run_of(started("kcp-bbr"), replace(row(one, {}), direction=direction))
@@ -234,6 +234,6 @@ def test_a_size_that_one_test_carried_is_no_black_hole_of_its_direction() -> Non
         return run_figures.idle_path(None, runs).mtu_bytes
 
     forward, reverse = Direction.FORWARD, Direction.REVERSE
-    assert longest((1252, forward), (1400, forward)) is None
+    assert longest((1252, forward), (1472, forward)) is None
     assert longest((1252, forward), (1000, forward)) == 1280
-    assert longest((1252, forward), (1400, reverse)) == 1280
+    assert longest((1252, forward), (1472, reverse)) == 1280

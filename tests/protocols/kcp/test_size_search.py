@@ -47,6 +47,22 @@ def test_the_range_follows_the_packet_size(packet: int | None, ipv6: bool, first
 
 
 @pytest.mark.parametrize(
+    ("packet", "ipv6", "whole", "tried"),
+    [
+        (1_500, False, True, 1_472),
+        (1_500, True, True, 1_452),
+        (1_420, False, True, 1_392),
+        (1_500, False, False, 1_400),
+        (9_000, False, True, 8_972),
+        (65_536, False, True, 1_400),
+        (None, False, True, 8_972),
+    ],
+)
+def test_the_announced_size_is_tried(packet: int | None, ipv6: bool, whole: bool, tried: int) -> None:
+    assert SizeRange.of(packet, ipv6=ipv6, whole=whole).tried == tried
+
+
+@pytest.mark.parametrize(
     ("packet", "whole", "one_per_call", "largest"),
     [
         (65_536, True, True, 8_972),  # memory, where each datagram costs a call
@@ -179,6 +195,44 @@ def test_losses_of_too_long_segments_are_not_congestion() -> None:
     assert flow.sender.control is not before
     assert flow.sender.delivery.lost <= 0
     assert flow.share(4.0, 6.0) > 0.93
+
+
+@KINDS
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("maxlen", "found"), [(1_472, 1_472), (1_430, 1_422), (1_400, 1_400), (1_252, 1_252)]
+)
+def test_a_size_that_only_tcp_uses_is_searched_beside_the_data(
+    kind: str, maxlen: int, found: int, loss: float
+) -> None:
+    """Data begins one round trip after the probes, in datagrams of the usual size."""
+    ethernet = SizeRange.of(1_500, ipv6=False)
+    flow = Sized(kind, ethernet, path(maxlen=maxlen, loss=loss))
+    flow.run(0.065)
+    assert flow.sender.sizes is not None
+    if not loss and maxlen >= 1_400:
+        assert flow.sender.counts.segments_sent > 0
+    flow.run(2.0)
+    assert (flow.sender.sizes.tried, flow.sender.sizes.passed) == (1_472, found)
+    assert flow.sender.sending.mtu == min(found, 1_400)
+    assert flow.sender.sizes.changes == []
+    flow.assert_intact()
+
+
+def test_a_size_that_the_network_names_is_no_black_hole() -> None:
+    search = SizeSearch(SizeRange.of(1_500, ipv6=False))
+    search.begin(0)
+    for size in search.poll(0, 0, 0, 0):
+        search.sent(size, size, 0)
+    search.hint(1_422, 10_000)
+    for size in search.poll(10_000, 0, 0, 0):
+        search.sent(size, 10_000 + size, 10_000)
+    search.echoed(1_400, 20_000)
+    assert search.poll(20_000, 0, 0, 0) == []
+    assert (search.opened, search.size) == (True, 1_400)
+    search.echoed(11_422, 30_000)
+    assert search.poll(30_000, 0, 0, 20_000) == []
+    assert (search.tried, search.passed, search.busy) == (1_422, 1_422, False)
 
 
 @KINDS

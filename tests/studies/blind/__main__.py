@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="start no simulation, and no run, after this time")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--lab", action="store_true", help="run real programs over `iperfpy lab`")
+    parser.add_argument(
+        "--parts", type=int, metavar="N", help="with --lab: limits of an end for the first N seeds only"
+    )
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
     parser.add_argument("--name", help="name of the files (blind-DATE, blind-lab-DATE)")
     parser.add_argument("--show", action="store_true", help="show the tables of recorded paths and stop")

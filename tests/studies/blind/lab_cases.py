@@ -183,9 +183,9 @@ PARTS: dict[str, Callable[[random.Random, float, float], dict[str, Any]]] = {
 }
 
 
-def cases(seeds: range) -> tuple[list[LabCase], dict[str, int]]:
-    """Give the cases of the seeds, a part for each and the drawn paths that can be run, and counts of skipped
-    paths."""
+def cases(seeds: range, parts: int | None = None) -> tuple[list[LabCase], dict[str, int]]:
+    """Give the cases of the seeds, a part for each of the first `parts` ones (None: all) and the drawn
+    paths that can be run, and counts of skipped paths."""
     found: list[LabCase] = []
     skipped: dict[str, int] = {}
     for seed in seeds:
@@ -194,5 +194,6 @@ def cases(seeds: range) -> tuple[list[LabCase], dict[str, int]]:
             skipped[reason] = skipped.get(reason, 0) + 1
         else:
             found.append(drawn(path))
-        found.append(part(seed))
+        if parts is None or seed < seeds.start + parts:
+            found.append(part(seed))
     return found, skipped

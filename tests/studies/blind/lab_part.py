@@ -18,7 +18,7 @@ KEPT = ("diagnosis", "idle", "not_checked", "warnings", "error")
 def measure(options: argparse.Namespace) -> list[Outcome]:
     """Run the cases that the record lacks; give the outcomes of the clean runs that are known then."""
     file = options.out / f"{options.name}.jsonl"
-    found, skipped = cases(options.seeds)
+    found, skipped = cases(options.seeds, options.parts)
     done = {_key(Outcome(**line["outcome"])): line for line in record.read_lines(file)}
     left = [] if options.show else [case for case in found if (case.seed, case.kinds) not in done]
     print(f"{len(found)} runs, {len(left)} of them to do", flush=True)

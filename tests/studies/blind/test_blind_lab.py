@@ -74,6 +74,12 @@ def test_skipped_paths_are_counted_by_reason() -> None:
     assert all(case.rate <= FASTEST for case in found)
 
 
+def test_parts_may_be_of_fewer_seeds_than_paths() -> None:
+    every, some = cases(SEEDS)[0], cases(SEEDS, 3)[0]
+    assert len(every) - len(some) == len(SEEDS) - 3
+    assert [case for case in every if case not in some] == [part(seed) for seed in SEEDS[3:]]
+
+
 def test_every_part_has_a_line_whose_queue_is_no_cause() -> None:
     parts = [part(seed) for seed in LAB]
     assert Counter(case.kinds[0] for case in parts) == dict.fromkeys(PARTS, 8)
@@ -127,10 +133,10 @@ def test_a_run_that_was_disturbed_twice_is_kept_and_gives_no_verdict(
     right = document(*(finding(str(cause), "forward", share=1.0) for cause in case.truth))
     runs = {"clean": LabRun(right, {"unclean": ""}), "late": LabRun(right, {"unclean": "late"})}
     options = argparse.Namespace(
-        out=tmp_path, name="lab", show=False, minutes=None, seeds=range(2002, 2003), fresh=False
+        out=tmp_path, name="lab", show=False, minutes=None, seeds=range(2002, 2003), fresh=False, parts=None
     )
     for name, known in (("late", 0), ("clean", 1)):
-        monkeypatch.setattr(lab_part, "cases", lambda seeds: ([case], {}))
+        monkeypatch.setattr(lab_part, "cases", lambda seeds, parts: ([case], {}))
         monkeypatch.setattr(lab_part, "run_clean", lambda case, run=runs[name]: (run, 1))
         options.name = name
         outcomes = lab_part.measure(options)
