@@ -23,6 +23,7 @@ class EndFigures:
     Parameters
     ----------
     resent : retransmissions
+    transmitted : segments with data, retransmissions included
     in_vain : those of data that had arrived, as the sender learned
     repeated : arrivals of data that had arrived before, by the receiver's count
     sent, lost : datagrams of a transport that may lose data, by `Transport.delivery`
@@ -31,6 +32,7 @@ class EndFigures:
     """
 
     resent: float | None = None
+    transmitted: float | None = None
     in_vain: float | None = None
     repeated: float | None = None
     sent: float | None = None
@@ -51,11 +53,14 @@ class EndFigures:
             found = (one for one in with_meaning(metrics, meaning) if one.kind is kind)
             return next((number(values.get(one.numerator)) for one in found), None)
 
+        resent = [one for one in with_meaning(metrics, Meaning.RESENT) if one.kind is Kind.RATIO]
+
         def size(meaning: Meaning) -> float | None:
             return next((number(sender.get(one.key)) for one in with_meaning(metrics, meaning)), None)
 
         return cls(
             resent=operand(sender, Meaning.RESENT, Kind.RATIO),
+            transmitted=next((number(sender.get(one.denominator)) for one in resent), None),
             in_vain=operand(sender, Meaning.RESENT_IN_VAIN, Kind.RATIO),
             repeated=operand(receiver, Meaning.RESENT_IN_VAIN, Kind.ACROSS),
             sent=number(sender.get(delivery.sent)) if delivery else None,
@@ -112,6 +117,12 @@ class RunEvidence:
     same_host: bool = False
     quiet_s: float = 0.0
     figures: EndFigures = EndFigures()
+
+    @property
+    def resent_share(self) -> float | None:
+        """Retransmissions among all transmissions of data; None: not known."""
+        resent, transmitted = self.figures.resent, self.figures.transmitted
+        return resent / transmitted if resent is not None and transmitted else None
 
     @property
     def resent_in_vain(self) -> float | None:

@@ -23,7 +23,8 @@ _NOISE = 0.20
 _DIFFER, _CLEARLY = 0.20, 0.50
 """Difference of the maxima over the larger one, from which on it is a likely, and a sure one."""
 _LOST = 0.05
-"""Share of bare datagrams that is lost at nine tenths of TCP's rate, from which on their rate is compared."""
+"""Share of bare datagrams that is lost at nine tenths of TCP's rate, beyond the share that TCP sends again,
+from which on their rate is compared. What both lose is the path's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Treatment:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Rates of one kind of test over the rounds, payload bits per second."""
+    """Rates of one kind of test over the rounds, payload bits per second, and the share of its packets that
+    is lost: sent again by a reliable transport, or missing of the rate that was asked for."""
 
     name: str
     rates: tuple[float, ...]
@@ -93,7 +95,7 @@ def _compared(
     words += [f"{bare.name} {format_rate(bare.best)}, {format_percent(bare.lost)} lost"] if bare else []
     told = f"{'; '.join(words)}; {rounds} rounds"
     less = 1 - shown.best / stream.best
-    if bare is not None and bare.lost < _LOST:
+    if bare is not None and bare.lost - stream.lost < _LOST:
         return Treatment(alike=f"UDP and TCP are treated alike ({told})")
     if less < _DIFFER:
         return Treatment(alike=f"UDP and TCP are treated alike ({told})")
@@ -121,10 +123,13 @@ def _kind(runs: Sequence[RunEvidence]) -> _Kind | None:
     if not runs:
         return None
     same = [run for run in runs if run.transport == runs[0].transport]
-    shares = [
-        1 - run.bits_per_second / (run.target_bits_per_second * max(1, run.streams))
-        for run in same
-        if run.target_bits_per_second
-    ]
+    shares = [share for run in same if (share := _lost_share(run)) is not None]
     lost = max(0.0, median(shares)) if shares else 0.0
     return _Kind(same[0].transport, tuple(run.bits_per_second for run in same), lost)
+
+
+def _lost_share(run: RunEvidence) -> float | None:
+    if run.reliable:
+        return run.resent_share
+    target = run.target_bits_per_second * max(1, run.streams)
+    return 1 - run.bits_per_second / target if target else None

@@ -10,7 +10,7 @@ import pytest
 
 from iperfpy.diagnosis import both_ways, bufferbloat, ladder, udp_differs
 from iperfpy.diagnosis.direction import DirectionDiagnosis
-from iperfpy.diagnosis.evidence import RunEvidence
+from iperfpy.diagnosis.evidence import EndFigures, RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.plan import Direction
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
@@ -69,6 +69,16 @@ def test_a_kcp_that_does_not_repeat_leaves_the_comparison_of_datagrams() -> None
     found = udp_differs.compare(tests, Direction.FORWARD)
     assert found.finding is not None
     assert found.finding.cause is Cause.DATAGRAMS_DIFFER
+
+
+def test_losses_that_tcp_has_as_well_are_the_paths() -> None:
+    tests = rounds([1e6] * 3, [0.8e6] * 3, [0.78e6] * 3)
+    assert udp_differs.compare(tests, Direction.FORWARD).finding is not None
+    resent = EndFigures(resent=90.0, transmitted=1_000.0)
+    lossy = [[replace(one, figures=resent) if not one.over_udp else one for one in each] for each in tests]
+    result = udp_differs.compare(lossy, Direction.FORWARD)
+    assert result.finding is None
+    assert "treated alike" in result.alike
 
 
 def test_a_receiver_that_did_not_run_says_nothing_about_the_path() -> None:

@@ -15,7 +15,11 @@ def test_a_plugin_has_the_figures_of_its_meanings() -> None:
     sender: dict[str, Value] = {**SENT, "bytes": 95_000, "min_rtt_us": 20_000.0}
     assert limited_s(sender, Meaningful().metrics) == 1.0
     assert EndFigures.of(Meaningful(), sender, ARRIVED) == EndFigures(
-        resent=5, in_vain=5, full_datagram=1_200, enough_segments=enough_segments(8 * 95_000, 20_000, 1_000)
+        resent=5,
+        transmitted=100,
+        in_vain=5,
+        full_datagram=1_200,
+        enough_segments=enough_segments(8 * 95_000, 20_000, 1_000),
     )
 
 
