@@ -9,6 +9,7 @@ Simulation.run -> Host.wake(now_us):  inbox.take   -> endpoint.receive     datag
 from __future__ import annotations
 
 import heapq
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -112,10 +113,13 @@ class Simulation:
     ----------
     seed : determines every random draw
     coalesce_us : shortest time between two deliveries to a host (`inbox.py`); 0 delivers each datagram alone
+    host_late_us : mean time by which a host wakes up late, exponentially distributed, as an operating system
+        and an interpreter make it; 0: all hosts are on time
     """
 
-    def __init__(self, seed: int, coalesce_us: float = COALESCE_US) -> None:
+    def __init__(self, seed: int, coalesce_us: float = COALESCE_US, *, host_late_us: float = 0.0) -> None:
         self.now_us = 0
+        self._late_us, self._late = host_late_us, random.Random(f"late hosts {seed}")
         self._seed = np.random.SeedSequence(seed)
         self._coalesce_us = coalesce_us
         self._hosts: list[Host] = []
@@ -232,6 +236,8 @@ class Simulation:
         self._versions[index] += 1
         self._due_us[index] = time_us
         self._count += 1
+        if self._late_us:
+            time_us += self._late.expovariate(1.0 / self._late_us)
         heapq.heappush(self._events, (time_us, self._count, self._versions[index], index))
 
     def _schedule(self, index: int, earliest_us: int) -> None:
