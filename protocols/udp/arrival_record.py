@@ -1,7 +1,8 @@
 """A receiver's record of the path: the datagrams of a stream by the time at which they left.
 
 Every datagram has its number and the sender's time. Numbers that are missing left between the datagrams
-around them: their times are spread evenly over that gap. One that comes late makes up for a loss.
+around them: their times are spread evenly over that gap. One that comes late makes up for a loss, and splits
+the gap or shortens it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from iperfpy.protocols.flight_recorder import FIRST_WIDTH_US, FlightRecorder
 from iperfpy.protocols.log_histogram import LogHistogram
 from iperfpy.protocols.path_evidence import PathEvidence
 
-LATE_SHARE = 0.1
-"""Share of the numbers skipped that came late, up to which the gaps are runs of losses."""
 MOST_SPREAD, MOST_SKIPPED = 1 << 12, 1 << 32
 """Most places over which the datagrams of one gap are spread, and most datagrams of a gap: numbers may be
 forged."""
@@ -87,13 +86,16 @@ class ArrivalRecord:
         self._left_us = max(self._left_us, step_us)
         self._flights.arrived_together(step_us, step_us, int(count), int(size), transit_us / count)
 
-    def add(self, steps: Int64s, sent_us: Int64s, size_bytes: int, transit_us: NDArray[np.float64]) -> None:
+    def add(
+        self, steps: Int64s, sent_us: Int64s, size_bytes: int, transit_us: NDArray[np.float64], gaps: int
+    ) -> None:
         """Take datagrams in the order of their arrival, (n,) each, n > 0.
 
         Parameters
         ----------
         steps : numbers skipped before each one, or `LATE`, or `REPEATED`
         size_bytes : bytes of all of them
+        gaps : change of the number of gaps by those that are late
         """
         each, fresh, ahead = size_bytes // len(steps), steps > REPEATED, steps >= 0
         with self._lock:
@@ -116,6 +118,7 @@ class ArrivalRecord:
             for by_us in (newest_us[:-1][late] - sent_us[late]).tolist():
                 self._late += 1
                 self._displacements.add(max(0, by_us))
+            self._gaps += gaps
             self._newest_us = self._left_us = int(newest_us[-1])
 
     def _before(self, sent_us: int) -> int:
@@ -155,11 +158,11 @@ class ArrivalRecord:
                 # A batch that was dropped had about as many datagrams as one that was read.
                 drops = round(kernel_drops * self._datagrams / max(1, self._reads))
                 extra["kernel_drops"] = min(drops, max(kernel_drops, self._skipped - self._late))
-            in_order = self._late <= LATE_SHARE * self._skipped
+            lost = max(0, self._skipped - self._late)
             return PathEvidence(
                 flight=self._flights.bins(self._newest_us, headers_bytes),
-                loss_runs=self._gaps if in_order else None,
-                lost_in_runs=max(0, self._skipped - self._late) if in_order else None,
+                loss_runs=min(lost, max(0, self._gaps)),
+                lost_in_runs=lost,
                 displaced_packets=self._late,
                 displacement_us=self._displacements.percentile(95) if self._late else None,
                 extra=extra,

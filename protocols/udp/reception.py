@@ -124,7 +124,7 @@ class Reception:
         sent_us : shape (n,), the sender's times; None: they are not recorded
         """
         datagrams, total_bytes, highest, lost, late, duplicates = self._figures
-        count = len(numbers)
+        count, gaps = len(numbers), 0
         if _follow(numbers, (highest + 1) & ((1 << self._bits) - 1)):
             highest += count
             steps = np.zeros(count, np.int64)
@@ -133,12 +133,13 @@ class Reception:
             self._mark_solid(highest)
             numbers = self._unwrapped(numbers, highest)
             highest, lost, steps = self._sort(numbers, highest, lost)
+            gaps = self._fill(numbers[steps == LATE], highest)
             new_late, new_duplicates = np.count_nonzero(steps == LATE), np.count_nonzero(steps == REPEATED)
             self._solid_from = highest + 1
             late += int(new_late)
             duplicates += int(new_duplicates)
         if sent_us is not None:
-            self.record.add(steps, sent_us, size_bytes, transit_us)
+            self.record.add(steps, sent_us, size_bytes, transit_us, gaps)
         self._vary(transit_us)
         self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
 
@@ -201,7 +202,7 @@ class Reception:
         again = ~ahead & self._seen_before(numbers)
         steps = np.where(ahead, numbers - reached[:-1] - 1, np.where(again, REPEATED, LATE))
         sums = lost + np.cumsum(np.where(again, 0, steps))
-        self._mark(numbers, int(reached[-1]))
+        self._mark(numbers[ahead], int(reached[-1]))
         return int(reached[-1]), int(sums[-1] - min(0, sums.min())), steps
 
     def _seen_before(self, numbers: Int64) -> NDArray[np.bool_]:
@@ -210,6 +211,21 @@ class Reception:
         repeated[np.unique(numbers, return_index=True)[1]] = False
         known: NDArray[np.bool_] = self._seen[numbers & _SLOT] == _tags(numbers)
         return repeated | known
+
+    def _fill(self, late: Int64, highest: int) -> int:
+        """Mark the numbers that came late, (n,); the change of the number of gaps.
+
+        A number in the middle of a gap splits it, one at its end shortens it, and the last one closes it.
+        Those beyond the window change nothing, because their neighbours are not known.
+        """
+        change, seen = 0, self._seen
+        for number in late[(late > max(0, highest - WINDOW + 1))].tolist():
+            for beside in (number - 1, number + 1):
+                # Before the first number there is no gap.
+                change -= not beside or int(seen[beside & _SLOT]) == (beside >> _SLOT_BITS) + 1 & _TAG
+            change += 1
+            seen[number & _SLOT] = (number >> _SLOT_BITS) + 1 & _TAG
+        return change
 
     def _mark(self, numbers: Int64, highest: int) -> None:
         recent = numbers[(numbers > highest - WINDOW) & (numbers > 0)]

@@ -68,7 +68,28 @@ def test_a_late_datagram_makes_up_for_its_loss() -> None:
     assert (bins.sent_packets == bins.arrived_packets).all()
     assert evidence.displaced_packets == 4
     assert evidence.displacement_us == pytest.approx(8 * 500, rel=0.2)
-    assert evidence.loss_runs is None  # a gap that is filled later was no run of losses
+    assert (evidence.loss_runs, evidence.lost_in_runs) == (0, 0)  # a gap that is filled was no run of losses
+
+
+@pytest.mark.parametrize("together", [1, 3, 40])
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_of_losses_are_counted_beside_reordering(together: int, seed: int) -> None:
+    """Bursts of losses; a seventh of the others is overtaken by up to 30 datagrams."""
+    rng = np.random.default_rng(seed)
+    arrived = np.ones(3_000, np.bool_)
+    for first in rng.integers(2, 2_900, 40).tolist():
+        arrived[first : first + int(rng.geometric(0.2))] = False
+    arrived[[0, -1]] = True
+    late = np.where(rng.random(3_000) < 1 / 7, rng.integers(1, 30, 3_000), 0)
+    late[-1] = 0
+    order = np.argsort(np.arange(3_000) + late + 0.5 * (late > 0), kind="stable")
+    numbers = (order[arrived[order]] + 1).tolist()
+    evidence, _ = _evidence(_paced(numbers, together))
+    lost = ~arrived
+    assert evidence.lost_in_runs == int(lost.sum())
+    assert evidence.loss_runs == int((lost[1:] & ~lost[:-1]).sum())
+    assert evidence.displaced_packets is not None
+    assert evidence.displaced_packets > 0.05 * len(numbers)
 
 
 def test_a_duplicate_is_neither_sent_nor_arrived_again() -> None:
@@ -116,7 +137,7 @@ def test_forged_numbers_and_times_do_no_harm() -> None:
     record.add_run(1 << NUMBER_BITS, START_US + 10, 1, SIZE, 0.0)
     record.add_run(0, 0, 1, SIZE, 0.0)
     record.add_run(0, (1 << 32) * 1_000_000, 1, SIZE, 0.0)
-    record.add(np.array([5, -1, -2]), np.array([1 << 50, 0, 7]), 3 * SIZE, np.zeros(3))
+    record.add(np.array([5, -1, -2]), np.array([1 << 50, 0, 7]), 3 * SIZE, np.zeros(3), 0)
     evidence = record.evidence(28, None)
     assert evidence is not None
     assert evidence.lost_in_runs is None or evidence.lost_in_runs <= 2 * MOST_SKIPPED
