@@ -14,7 +14,6 @@ from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit, Value
 if TYPE_CHECKING:
     from iperfpy.protocols.datagrams.batch import DatagramBatch
     from iperfpy.protocols.kcp.engine import Engine
-    from iperfpy.protocols.kcp.size_search import SizeSearch
 
 _SENT = "segments_sent"
 _US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
@@ -141,7 +140,7 @@ METRICS = (
     ),
     Metric(
         "mtu_tried_bytes",
-        "UDP payload of the longest datagram that the path was asked for: as the interfaces announce it",
+        "UDP payload of the longest datagram that probes tried, as the interfaces or the network announce it",
         _BYTES,
         _GAUGE,
         whole=True,
@@ -149,7 +148,7 @@ METRICS = (
     ),
     Metric(
         "mtu_passed_bytes",
-        "UDP payload of the longest datagram that came through, empty if no probe was answered",
+        "UDP payload of the longest datagram of which a probe came through; both are empty without an answer",
         _BYTES,
         _GAUGE,
         whole=True,
@@ -375,7 +374,7 @@ def record(
         "snd_wnd_bytes": engine.peer_window * mss,
         "mtu_start_bytes": first_mtu + envelope_bytes,
         "mtu_bytes": sending.mtu + envelope_bytes,
-        **_searched(engine.sizes, envelope_bytes),
+        **_searched(engine, envelope_bytes),
         "segment_payload_bytes": mss,
         "in_flight_bytes": engine.recovery.in_flight * mss,
         "unacked_segments": sending.nxt - sending.una,
@@ -400,10 +399,16 @@ def record(
     return figures
 
 
-def _searched(sizes: SizeSearch | None, envelope_bytes: int) -> dict[str, Value]:
-    """The sizes that probes tried; None where none was sent."""
-    passed = sizes.passed if sizes is not None else None
-    tried = sizes.tried if sizes is not None and passed is not None else None
+def _searched(engine: Engine, envelope_bytes: int) -> dict[str, Value]:
+    """The sizes that probes tried, None without a search that was judged.
+
+    A peer that joins no parts, such as iperfpy 0.1.0, may have refused the longer ones itself: then they say
+    nothing about the path.
+    """
+    sizes = engine.sizes
+    passed, tried = (None, None) if sizes is None else (sizes.passed, sizes.tried)
+    if passed is None or tried is None or (passed < tried and not engine.peer_takes_parts):
+        passed = tried = None
     return {
         "mtu_tried_bytes": tried and tried + envelope_bytes,
         "mtu_passed_bytes": passed and passed + envelope_bytes,

@@ -21,7 +21,8 @@ probe comes back while neither two probes of the present size nor any data do, t
 (section 4.3). The PROBE_TIMER of section 5.1.1 is for a path without data, and is not used.
 
 Differences from RFC 8899: all candidates leave at once, because there are few (section 5.3.2 leaves the order
-open) and a measurement is short; the largest flight has about the bytes of an initial window (RFC 6928).
+open) and a measurement is short; a flight of sizes up to Ethernet's has about the bytes of an initial window
+(RFC 6928), and one of sizes up to jumbo frames more than twice as many.
 """
 
 from __future__ import annotations
@@ -89,8 +90,9 @@ class SizeSearch:
     size : bytes of a full KCP datagram now
     at_us : time at which to call `poll` next
     opened : True once the size for the first data is known
-    passed : largest size that came through so far, None: none did, or there was no search
-    tried : largest size that the path is asked for: the end of the range, or the one that the network named
+    passed : largest size of which a probe came through so far, None: none did
+    tried : largest size that the path was asked for: the end of the range, or the one that the network named;
+        None until a search is judged: a single probe may be lost by chance
     hole : (size that does not come through, largest that does), once a black hole is confirmed, else None
     changes : of the size while data flowed
     """
@@ -107,7 +109,7 @@ class SizeSearch:
         self.at_us = 0
         self.opened = sizes.fixed
         self.passed: int | None = None
-        self.tried = sizes.tried
+        self.tried: int | None = None
         self.hole: tuple[int, int] | None = None
         self.changes: list[SizeChange] = []
         self._pending: dict[int, tuple[int, int]] = {}  # stamp, 32 bits -> (size, time)
@@ -148,6 +150,8 @@ class SizeSearch:
             return None
         size, sent_us = probe
         self._best = max(self._best, size)
+        if self._searching and self._best > self._hint:
+            self._hint = 0  # it is disproved
         self.passed = max(self.passed or 0, size)
         flight = self._flight
         flight.present_passed |= size >= self.size
@@ -163,6 +167,8 @@ class SizeSearch:
     def hint(self, size: int, now_us: int) -> None:
         """The network or this machine says that nothing longer than `size` passes. That is believed when a
         probe of that size came back and longer ones did not (RFC 8899, section 4.6)."""
+        if size == self._hint:  # more of the flight's probes were too long
+            return
         if self.range.smallest <= size < (self.range.tried if self._searching else self.size):
             self._hint = size
             self._flight.due_us = min(self._flight.due_us, now_us)
@@ -227,12 +233,17 @@ class SizeSearch:
             return []
         self._answered += self._flight.answered_us is not None
         late = (not self.opened or self.size >= self.range.largest) and now_us - self._began_us > OPENING_US
-        if self._best >= ceiling or self._answered >= MOST_FLIGHTS or late:
+        judged = self._best >= ceiling or self._answered >= MOST_FLIGHTS
+        if judged or late:
+            if judged:
+                self.tried = ceiling
             self._conclude(now_us)
             return []
         known = self._best
         if self._hint:
-            sizes = [self._hint]
+            # A hint beyond the sizes of data says nothing about them.
+            usable = self.range.between(known, self._enough) if self._hint > self._enough else []
+            sizes = [self._hint, *([] if self.opened else usable)]
         elif not self._waits:
             sizes = [ceiling, self.range.largest, self.range.first]
         else:
@@ -250,8 +261,6 @@ class SizeSearch:
         return min(self.range.base, self.range.first) if self._waits < 2 else self.range.smallest
 
     def _conclude(self, now_us: int) -> None:
-        if self._hint:
-            self.tried = self._hint
         self._searching, self._flight, self._hint = False, _Flight(), 0
         self._raise_us = now_us + RAISE_US
         self._since_us, self.at_us = now_us, now_us + LEAST_PATIENCE_US
@@ -295,6 +304,9 @@ class SizeSearch:
 
     def _trust(self, now_us: int, delivered: int, srtt_us: int) -> None:
         """The present size passes, or nothing says that it does not."""
+        proven = delivered != self._delivered or self._flight.present_passed
+        if self.passed is not None and proven:
+            self.passed = max(self.passed, self.size)
         self._delivered, self._since_us = delivered, now_us
         self._flight, self._strikes, self._hint = _Flight(), 0, 0
         self.at_us = now_us + _patience_us(srtt_us)
@@ -303,7 +315,7 @@ class SizeSearch:
         """A black hole is confirmed."""
         best = self._best
         self.hole = (self.size, best)
-        self.passed = best
+        self.passed, self.tried = best, best if best == self._hint else self.range.tried
         self._flight, self._strikes, self._hint = _Flight(), 0, 0
         self._since_us, self.at_us = now_us, now_us + LEAST_PATIENCE_US
         self._raise_us = now_us + RAISE_US

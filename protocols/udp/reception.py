@@ -225,6 +225,7 @@ class Reception:
                 change -= not beside or int(seen[beside & _SLOT]) == (beside >> _SLOT_BITS) + 1 & _TAG
             change += 1
             seen[number & _SLOT] = (number >> _SLOT_BITS) + 1 & _TAG
+        self._mark(late, highest)
         return change
 
     def _mark(self, numbers: Int64, highest: int) -> None:

@@ -237,3 +237,11 @@ def test_a_size_that_one_test_carried_is_no_black_hole_of_its_direction() -> Non
     assert longest((1252, forward), (1472, forward)) is None
     assert longest((1252, forward), (1000, forward)) == 1280
     assert longest((1252, forward), (1472, reverse)) == 1280
+
+
+def test_a_size_that_the_network_named_in_one_test_vanishes_in_no_other() -> None:
+    silent = {"bytes": 9, "mtu_tried_bytes": 1472, "mtu_passed_bytes": 1422}
+    named = {"bytes": 9, "mtu_tried_bytes": 1422, "mtu_passed_bytes": 1422}
+    for tests in ((silent, named), (named, silent)):
+        runs = [run_of(started("kcp-bbr"), row(dict(one), {})) for one in tests]
+        assert run_figures.idle_path(None, runs).mtu_bytes is None

@@ -7,6 +7,7 @@ import pytest
 
 from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
+from iperfpy.protocols.kcp.kcp_metrics import record
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.parts import MOST_PARTS, MOST_SEGMENTS, Part, PartialSegments, split
 from iperfpy.protocols.kcp.path_size import PathSize
@@ -219,11 +220,17 @@ def test_a_size_that_only_tcp_uses_is_searched_beside_the_data(
     flow.assert_intact()
 
 
-def test_a_size_that_the_network_names_is_no_black_hole() -> None:
+def _first_flight() -> SizeSearch:
+    """A search over Ethernet with its first flight on the way; the stamp of a probe is its size."""
     search = SizeSearch(SizeRange.of(1_500, ipv6=False))
     search.begin(0)
     for size in search.poll(0, 0, 0, 0):
         search.sent(size, size, 0)
+    return search
+
+
+def test_a_size_that_the_network_names_is_no_black_hole() -> None:
+    search = _first_flight()
     search.hint(1_422, 10_000)
     for size in search.poll(10_000, 0, 0, 0):
         search.sent(size, 10_000 + size, 10_000)
@@ -233,6 +240,78 @@ def test_a_size_that_the_network_names_is_no_black_hole() -> None:
     search.echoed(11_422, 30_000)
     assert search.poll(30_000, 0, 0, 20_000) == []
     assert (search.tried, search.passed, search.busy) == (1_422, 1_422, False)
+
+
+def test_a_search_that_was_not_judged_has_tried_nothing() -> None:
+    """One probe may be lost by chance, and the test may end before the next flight, or the path."""
+    search = _first_flight()
+    search.echoed(1_400, 40_000)
+    search.echoed(1_200, 41_000)
+    search.poll(41_000, 0, 0, 40_000)
+    assert (search.opened, search.passed, search.tried) == (True, 1_400, None)
+    for now_us in range(60_000, 5_000_000, 20_000):  # an outage
+        search.poll(now_us, 0, 0, 40_000)
+    assert not search.busy
+    assert search.tried is None
+
+
+def test_a_hint_that_comes_again_starts_no_further_flight() -> None:
+    """A machine that refuses each probe as too long says so for each."""
+    search = _first_flight()
+    probes = 0
+    for now_us in range(1_000, 41_000, 100):
+        search.hint(1_400, now_us)
+        probes += len(search.poll(now_us, 0, 0, 40_000))
+    assert probes <= 4
+
+
+def test_a_hint_beyond_the_sizes_of_data_hides_none_of_them() -> None:
+    """The path drops long packets silently behind the router that names a larger size."""
+    search, now_us = _first_flight(), 10_000
+    search.hint(1_422, now_us)
+    while not search.opened:
+        for at, size in enumerate(search.poll(now_us, 0, 0, 20_000)):
+            search.sent(size, now_us + at, now_us)
+            if size <= 1_300:
+                search.echoed(now_us + at, now_us + 20_000)
+        now_us += 25_000
+    assert (search.size, search.passed, search.tried) == (1_292, 1_292, 1_422)
+
+
+def test_a_forged_hint_ends_with_the_echo_of_a_longer_probe() -> None:
+    search = _first_flight()
+    search.hint(600, 10_000)
+    for at, size in enumerate(search.poll(10_000, 0, 0, 0)):
+        search.sent(size, 10_000 + at, 10_000)
+    search.echoed(1_400, 20_000)
+    search.poll(20_000, 0, 0, 20_000)
+    search.echoed(1_472, 21_000)
+    search.poll(21_000, 0, 0, 20_000)
+    assert (search.size, search.passed, search.tried) == (1_400, 1_472, 1_472)
+
+
+def test_data_proves_its_size_again_after_a_doubt() -> None:
+    search = SizeSearch(SizeRange.of_user(1_400, ipv6=False))
+    search.poll(0, 5, 5, 20_000)
+    for at, size in enumerate(search.poll(400_000, 5, 5, 20_000)):
+        search.sent(size, at, 400_000)
+        if size <= 1_252:
+            search.echoed(at, 420_000)
+    assert search.passed == 1_252
+    search.poll(search.at_us, 9, 5, 20_000)
+    assert search.passed == 1_400
+
+
+@KINDS
+def test_a_peer_that_refuses_long_segments_is_no_black_hole(kind: str) -> None:
+    """An iperfpy of version 0.1.0 takes segments of 1,376 bytes, and joins no parts."""
+    flow = Sized(kind, SizeRange.of(1_500, ipv6=False), path(), peer=SizeRange.of_user(1_400, ipv6=False))
+    for peer_takes_parts, expected in ((False, (None, None)), (True, (1_472, 1_400))):
+        flow.sender._outbound.splits = peer_takes_parts
+        flow.run(1.0)
+        flow.sender._outbound.splits = peer_takes_parts
+        found = record(flow.sender, 1_000_000)
+        assert (found["mtu_tried_bytes"], found["mtu_passed_bytes"]) == expected
 
 
 @KINDS

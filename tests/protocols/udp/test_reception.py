@@ -195,6 +195,15 @@ def test_duplicates_from_before_a_long_batch_are_recognised() -> None:
     assert (tally.lost, tally.late, tally.duplicates) == (0, 1, 1)
 
 
+def test_a_late_number_at_the_edge_of_the_window_is_remembered() -> None:
+    reception = Reception()
+    add(reception, [1, *range(3, WINDOW + 2)], [0.0] * WINDOW)
+    add(reception, [2], [0.0])
+    add(reception, [2], [0.0])
+    tally = reception.tally
+    assert (tally.late, tally.duplicates) == (1, 1)
+
+
 def test_a_number_older_than_the_window_counts_as_late() -> None:
     """The receiver stores a limited range of numbers, so an older one may be a duplicate or late."""
     reception = Reception()
