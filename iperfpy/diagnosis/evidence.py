@@ -48,19 +48,20 @@ class EndFigures:
         """The figures of two ends, each by metric key, and the payload under `bytes`."""
         metrics, delivery = transport.metrics, transport.delivery
 
-        def operand(values: Mapping[str, Value], meaning: Meaning, kind: Kind) -> float | None:
-            """The counter that a share with this meaning divides."""
+        def operand(
+            values: Mapping[str, Value], meaning: Meaning, kind: Kind, *, whole: bool = False
+        ) -> float | None:
+            """The counter that a share with this meaning divides, or the one by which it is divided."""
             found = (one for one in with_meaning(metrics, meaning) if one.kind is kind)
-            return next((number(values.get(one.numerator)) for one in found), None)
-
-        resent = [one for one in with_meaning(metrics, Meaning.RESENT) if one.kind is Kind.RATIO]
+            keys = (one.denominator if whole else one.numerator for one in found)
+            return next((number(values.get(key)) for key in keys), None)
 
         def size(meaning: Meaning) -> float | None:
             return next((number(sender.get(one.key)) for one in with_meaning(metrics, meaning)), None)
 
         return cls(
             resent=operand(sender, Meaning.RESENT, Kind.RATIO),
-            transmitted=next((number(sender.get(one.denominator)) for one in resent), None),
+            transmitted=operand(sender, Meaning.RESENT, Kind.RATIO, whole=True),
             in_vain=operand(sender, Meaning.RESENT_IN_VAIN, Kind.RATIO),
             repeated=operand(receiver, Meaning.RESENT_IN_VAIN, Kind.ACROSS),
             sent=number(sender.get(delivery.sent)) if delivery else None,

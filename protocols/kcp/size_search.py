@@ -236,7 +236,8 @@ class SizeSearch:
         judged = self._best >= ceiling or self._answered >= MOST_FLIGHTS
         if judged or late:
             if judged:
-                self.tried = ceiling
+                # A hint may come after the echo of a longer probe.
+                self.tried = max(ceiling, self.passed or 0)
             self._conclude(now_us)
             return []
         known = self._best

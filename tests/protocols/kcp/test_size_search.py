@@ -242,6 +242,31 @@ def test_a_size_that_the_network_names_is_no_black_hole() -> None:
     assert (search.tried, search.passed, search.busy) == (1_422, 1_422, False)
 
 
+@KINDS
+@pytest.mark.parametrize(("named", "tried"), [(False, 1_472), (True, 1_292)])
+def test_a_path_that_shrinks_is_a_black_hole_unless_the_network_names_it(
+    kind: str, named: bool, tried: int
+) -> None:
+    ethernet = SizeRange.of(1_500, ipv6=False)
+    flow = Sized(kind, ethernet, path(changes=(Change(500_000, {"maxlen": 1_292}),)))
+    search = flow.sender.sizes
+    assert search is not None
+    for now_us in range(550_000, 3_000_000, 50_000):
+        flow.run(now_us / 1e6)
+        if named:  # a router answers each long packet
+            search.hint(1_292, now_us)
+    assert search.hole == (1_400, 1_292)
+    assert (search.tried, search.passed) == (tried, 1_292)
+
+
+def test_a_hint_after_the_echo_of_a_longer_probe_is_no_limit() -> None:
+    search = _first_flight()
+    search.echoed(1_400, 20_000)
+    search.hint(600, 20_500)
+    search.poll(20_500, 0, 0, 20_000)
+    assert (search.size, search.tried, search.passed) == (1_400, 1_400, 1_400)
+
+
 def test_a_search_that_was_not_judged_has_tried_nothing() -> None:
     """One probe may be lost by chance, and the test may end before the next flight, or the path."""
     search = _first_flight()
