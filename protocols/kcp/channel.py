@@ -47,7 +47,7 @@ from iperfpy.protocols.settings import Settings
 
 ASSOCIATE_FIRST_S, ASSOCIATE_LONGEST_S = 0.1, 1.0
 LONGEST_BATCH = 1 << 16
-"""Datagrams: all that leaves at once is one batch, or two where the ring begins anew; the socket cuts it."""
+"""Datagrams: all in a block that leaves at once is one batch; the socket cuts it."""
 
 
 MakeChannel = Callable[..., "KcpChannel"]
@@ -341,7 +341,10 @@ class KcpChannel(Channel):
             now_us = clock.now_us()  # filling takes a while, which a round trip does not include
             batches = self._outlet.unsent = self.wrapped.transmit(now_us, writer_waits=more)
             begins = self._size.waiting is not None and self._size.is_known
-            if begins or (batches and self._outlet.emit() and self._feeder.has_block):
+            left = bool(batches) and self._outlet.emit()
+            if left:
+                self.engine.settle()
+            if begins or (left and self._feeder.has_block):
                 # The engine may take more, now that this has left.
                 self._rounds.soon(self)
                 return

@@ -289,9 +289,10 @@ class Engine:
         writer_waits : the writer has more data, and left room only to let others run: then the application
             is not the limit
 
-        The batches are views of the rings: send them, or keep them and call nothing here, before the next
-        call.
+        The batches are views of memory that other streams use later: send them before the next call. `settle`
+        says earlier that they have left.
         """
+        self.sending.packets.settle()
         ticking = self._ticks.ticks(now_us)
         if self._acks.owed and self._acks_are_due(now_us, ticking):
             self._send_acks(now_us)
@@ -308,8 +309,13 @@ class Engine:
         self._ticks.awaited = self._awaits_tick
         self.limits.note(limit, now_us)
         out = self._outbound.take()
+        self.sending.packets.lent = bool(out)
         self.counts.leave(out)
         return out
+
+    def settle(self) -> None:
+        """The batches of the last `transmit` have left: what is acknowledged gives its memory to others."""
+        self.sending.packets.settle()
 
     def _send_data(self, now_us: int, writer_waits: bool) -> SenderLimit:
         """Retransmissions first, then new segments, then a probe if nothing left; returns the limit."""
@@ -396,7 +402,7 @@ class Engine:
         self.delivery.record.left_again(numbers, rows, flight.stamp_us)
         self.recovery.resent(resend, flight)
         self.counts.count_resend(resend.cause, len(numbers))
-        self._outbound.again(rows)
+        self._outbound.again(numbers)
         self._spend(len(numbers), now_us)
 
     @property

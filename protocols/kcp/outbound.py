@@ -1,7 +1,7 @@
-"""Segments that leave, as batches of datagrams: views of the send window's ring where that is possible.
+"""Segments that leave, as batches of datagrams: views of the send window's blocks where that is possible.
 
-new(first, last)     first transmissions: rows of the ring as they lie, no copy
-again(rows)          retransmissions: rows from anywhere in the ring, gathered
+new(first, last)     first transmissions: rows of blocks as they lie, no copy
+again(numbers)       retransmissions: rows from anywhere in the window, gathered
 loose(data, stride)  ACK segments and window probes
 take()               the batches of this transmission, in order
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.kcp.packet_blocks import PacketBlock
 from iperfpy.protocols.kcp.parts import split
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
@@ -45,7 +46,7 @@ class Outbound:
         return self._longest_batch or min(MAX_DATAGRAMS, MAX_BYTES // self._sending.mtu)
 
     def take(self) -> list[DatagramBatch]:
-        """The batches added since the last call. They are views of the ring, and valid until it changes."""
+        """The batches added since the last call. They are views of blocks, and valid until `settle`."""
         out, self._out = self._out, []
         if self._packs and len(out) > 1:
             out = self._packed(out)
@@ -69,59 +70,63 @@ class Outbound:
 
     def new(self, first: int, last: int) -> None:
         """Add the segments [first, last), for the first time."""
-        for start, stop in self._sending.pieces(first, last):
-            if self._sending.ring.width == self._sending.mtu:
-                self._add_rows(start, stop)
+        for block, start, stop in self._sending.packets.runs(first, last):
+            if block.width == self._sending.mtu:
+                self._add_rows(block, start, stop, first)
             else:
-                self._add_uneven(np.arange(start, stop))
+                self._add_uneven(np.arange(first, first + stop - start))
+            first += stop - start
 
-    def _add_rows(self, start: int, stop: int) -> None:
-        sending, mtu, longest = self._sending, self._sending.mtu, self._longest
+    def _add_rows(self, block: PacketBlock, start: int, stop: int, first: int) -> None:
+        """Add rows [start, stop) of a block, which are the segments from `first` on, none longer than a
+        datagram."""
+        sending, mtu, longest, last = self._sending, self._sending.mtu, self._longest, self._sending.mtu
         cuts = [stop]
         if sending.shorts:
             # Segmentation offload allows only the last datagram of a batch to be shorter: cut after each.
-            lengths = sending.ring.length[start:stop]
+            lengths = sending.lengths(np.arange(first, first + stop - start))
             cuts = [start + int(i) + 1 for i in np.flatnonzero(lengths != sending.mss)]
             if not cuts or cuts[-1] != stop:
                 cuts.append(stop)
-        flat = sending.ring.packets.reshape(-1)
+        flat, first_row = block.packets.reshape(-1), start
         for cut in cuts:
             while start < cut:
                 end = min(cut, start + longest)
-                last = HEADER_BYTES + int(sending.ring.length[end - 1]) if sending.shorts else mtu
+                if sending.shorts:
+                    last = HEADER_BYTES + int(lengths[end - 1 - first_row])
                 data = flat[start * mtu : (end - 1) * mtu + last]
                 self._out.append(DatagramBatch(data, mtu if end - start > 1 else last, end - start, last))
                 start = end
 
-    def again(self, rows: Int64s) -> None:
-        """Add the segments in these rows of the ring, (n,), as copies."""
+    def again(self, numbers: Int64s) -> None:
+        """Add these segments, (n,), as copies."""
         sending, mtu = self._sending, self._sending.mtu
-        packets, lengths = sending.ring.packets, sending.ring.length
-        if sending.ring.width != mtu:
-            self._add_uneven(rows)
-            return
-        if sending.shorts and (lengths[rows] != sending.mss).any():
-            for row in rows.tolist():
-                data = packets[row, : HEADER_BYTES + int(lengths[row])].copy()
-                self._out.append(DatagramBatch(data, len(data), 1, len(data)))
-            return
-        for at in range(0, len(rows), self._longest):
-            copied = packets[rows[at : at + self._longest]].reshape(-1)
-            self._out.append(DatagramBatch(copied, mtu, len(copied) // mtu, mtu))
+        lengths = sending.lengths(numbers)
+        if not sending.shorts or (lengths == sending.mss).all():
+            self._add_alike(numbers, mtu)
+        elif (lengths > sending.mss).any():
+            self._add_uneven(numbers)
+        else:
+            for number, length in zip(numbers, lengths.tolist(), strict=True):
+                self._add_alike(numbers[numbers == number], HEADER_BYTES + length)
 
-    def _add_uneven(self, rows: Int64s) -> None:
-        """Add the segments in these rows, (n,), while the ring has rows longer than a datagram: copies, by
-        length. Segments that are longer themselves leave in parts."""
+    def _add_alike(self, numbers: Int64s, size: int) -> None:
+        """Add segments of one length, (n,), as copies."""
+        for at in range(0, len(numbers), self._longest):
+            copied = self._sending.packets.copies(numbers[at : at + self._longest], size)
+            self._out.append(DatagramBatch(copied.reshape(-1), size, len(copied), size))
+
+    def _add_uneven(self, numbers: Int64s) -> None:
+        """Add these segments, (n,), which may be longer than a datagram: copies, by length. Those that are
+        longer leave in parts."""
         sending = self._sending
-        packets, lengths = sending.ring.packets, sending.ring.length[rows]
+        lengths = sending.lengths(numbers)
         for length in np.unique(lengths).tolist():
-            alike, size = rows[lengths == length], HEADER_BYTES + length
+            alike, size = numbers[lengths == length], HEADER_BYTES + length
             if size > sending.mtu and self.splits:
-                self._out += split(packets, alike, length, sending.mtu)
-                continue
-            for at in range(0, len(alike), self._longest):
-                copied = packets[alike[at : at + self._longest], :size].reshape(-1)
-                self._out.append(DatagramBatch(copied, size, len(copied) // size, size))
+                self._out += split(sending.packets.copies(alike, size), sending.mtu)
+            else:
+                self._add_alike(alike, size)
 
     def loose(self, data: Bytes, stride: int) -> None:
         """Add segments without payload, back to back in `data`, `stride` bytes per datagram."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp.wire import FIELDS, HEADER_BYTES, PART, Bytes, Int64s
+from iperfpy.protocols.kcp.wire import FIELDS, HEADER_BYTES, PART, Bytes
 
 PART_HEADER = struct.Struct("<HH")
 BUDGET_BYTES, MOST_SEGMENTS, MOST_PARTS = 16 << 20, 1_024, 64
@@ -46,7 +46,7 @@ def read_part(sn: int, ts: int, body: Bytes) -> Part | None:
     return Part(sn, ts, offset, total, payload) if offset + len(payload) <= total else None
 
 
-def split(packets: Bytes, rows: Int64s, payload_bytes: int, mtu: int) -> list[DatagramBatch]:
+def split(packets: Bytes, mtu: int) -> list[DatagramBatch]:
     """Datagrams of at most `mtu` bytes with the parts of segments of one length, a batch per segment.
 
     All parts of a segment leave before those of the next one: a queue that overflows loses the end of what
@@ -54,24 +54,23 @@ def split(packets: Bytes, rows: Int64s, payload_bytes: int, mtu: int) -> list[Da
 
     Parameters
     ----------
-    packets : uint8 (capacity, width), whole segments
-    rows : (n,), those to send
-    payload_bytes : of each
+    packets : uint8 (n, size), whole segments
     """
+    payload_bytes = packets.shape[1] - HEADER_BYTES
     body = HEADER_BYTES + PART_HEADER.size
     starts = range(0, payload_bytes, mtu - body)
     last = body + payload_bytes - starts[-1]
     batches = []
-    for row in rows.tolist():
+    for packet in packets:
         out = np.empty(((len(starts) - 1) * mtu + last,), np.uint8)
         for at, start in enumerate(starts):
             datagram = out[at * mtu : (at + 1) * mtu]
-            datagram[:HEADER_BYTES] = packets[row, :HEADER_BYTES]
+            datagram[:HEADER_BYTES] = packet[:HEADER_BYTES]
             fields = np.ndarray((1,), FIELDS, datagram)
             fields["cmd"], fields["len"] = PART, len(datagram) - HEADER_BYTES
             datagram[HEADER_BYTES:body] = np.frombuffer(PART_HEADER.pack(start, payload_bytes), np.uint8)
             first = HEADER_BYTES + start
-            datagram[body:] = packets[row, first : first + len(datagram) - body]
+            datagram[body:] = packet[first : first + len(datagram) - body]
         batches.append(DatagramBatch(out, mtu if len(starts) > 1 else last, len(starts), last))
     return batches
 

@@ -68,7 +68,7 @@ class PathRecord:
         sending = self._sending
         if not sending.shorts:
             return (last - first) * sending.mtu
-        length = sending.ring.length
+        length = sending.state.length
         payload = sum(int(length[start:stop].sum()) for start, stop in sending.pieces(first, last))
         return payload + (last - first) * HEADER_BYTES
 
@@ -77,7 +77,7 @@ class PathRecord:
         sending = self._sending
         if not sending.shorts:
             return sending.mtu
-        sizes: Int64s = sending.ring.length[rows].astype(np.int64) + HEADER_BYTES
+        sizes: Int64s = sending.state.length[rows].astype(np.int64) + HEADER_BYTES
         return sizes
 
     # -- arrivals

@@ -4,8 +4,9 @@
      |  in flight   |   queued      |            sn & (capacity - 1) is the row
      +--------------+---------------+
 
-Packets and states lie in rings (packet_ring.py), so that a run of new segments leaves straight from memory.
-The rings are as small as their content allows: a small one stays in the processor's cache.
+Datagrams lie in blocks (packet_blocks.py), so that a run of new segments leaves straight from memory. States
+lie in a ring, by row (segment_states.py). Both are as small as their content allows: they stay in the
+processor's cache.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.packet_ring import PacketRing, SegmentStates
+from iperfpy.protocols.kcp.packet_blocks import POOL, ROW_MASK, ROWS, HeldPackets, PacketPool
+from iperfpy.protocols.kcp.segment_states import SegmentStates
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 from iperfpy.protocols.memory_budget import MemoryBudget
 
 _FIRST: NDArray[np.intp] = np.zeros(1, np.intp)
 _SMALLEST = 256
 _SMALLEST_KEPT = 2
-_STATE_BYTES = 32
+_STATE_BYTES = 36
 """Bytes of a segment's state (`SegmentStates`)."""
 
 
@@ -36,8 +38,9 @@ class SendWindow:
     mtu : bytes per datagram, header included; `set_mtu` changes it for new segments
     limit : most segments that may be held; memory grows towards it by doubling, as it is needed
     first_sn : serial number of the first segment (0 for stock peers)
-    memory : grants the bytes of the rings beyond the smallest; if it refuses, `limit` is what they hold
+    memory : grants the bytes of more than `_SMALLEST` segments; if it refuses, `limit` is what was granted
     boundaries : True if each write is a message, which begins a new segment
+    pool : where the memory of datagrams comes from
 
     Attributes
     ----------
@@ -46,9 +49,9 @@ class SendWindow:
     sacked : segments acknowledged above una
     bytes_acked : payload acknowledged, each byte once, that above una included
     shorts : rows in [una, end) that are not full: shorter, or cut before the size changed
-    longs_end : one past the last segment that may be longer than the mss
     tail_fill : bytes in the last row while the next write may fill it up; else 0
-    ring, state : memory by row, `capacity` rows, a power of two; `mask` is capacity - 1
+    packets : the datagrams
+    state : ring of `capacity` rows, a power of two; `mask` is capacity - 1
     """
 
     def __init__(
@@ -60,18 +63,20 @@ class SendWindow:
         memory: MemoryBudget | None = None,
         *,
         boundaries: bool = False,
+        pool: PacketPool = POOL,
     ) -> None:
         self._memory, self._granted_bytes = memory, 0
         self.mss = mtu - HEADER_BYTES
         self._message_bytes = self.mss if boundaries else None  # of the last write; None: writes are a stream
         self.limit = limit
-        self.una = self.nxt = self.end = self.longs_end = first_sn
+        self.una = self.nxt = self.end = first_sn
         self.sacked = self.bytes_acked = self.shorts = self.tail_fill = 0
         self._conv = conv
         self._peak = 0  # most segments held on this lap of the ring
         self._lap_ends = first_sn
         self._waiting = WriteTimes()
-        self._allocate(min(_SMALLEST, _power_of_two(limit)), mtu)
+        self.packets = HeldPackets(pool)
+        self._allocate(min(_SMALLEST, _power_of_two(limit)))
 
     @property
     def mtu(self) -> int:
@@ -82,23 +87,21 @@ class SendWindow:
 
     @property
     def capacity(self) -> int:
-        """Rows of the rings."""
+        """Rows of the ring of states."""
         return self.mask + 1
 
-    def _allocate(self, capacity: int, width: int) -> None:
-        """Make rings of `capacity` rows of `width` bytes."""
+    def _allocate(self, capacity: int) -> None:
+        """Make a ring of `capacity` rows."""
         self.mask = capacity - 1
-        self.ring = PacketRing(self._conv, capacity, width)
         self.state = SegmentStates(capacity)
 
-    def _resize(self, segments: int, width: int) -> None:
-        ring, state, capacity = self.ring, self.state, self.capacity
-        self._allocate(max(_SMALLEST, _power_of_two(segments)), width)
+    def _resize(self, segments: int) -> None:
+        state, capacity = self.state, self.capacity
+        self._allocate(max(_SMALLEST, _power_of_two(segments)))
         number = self.una
         while number < self.end:  # in slices: an index array would copy everything once more
             start, to = number & (capacity - 1), number & self.mask
             count = min(self.end - number, capacity - start, self.capacity - to)
-            self.ring.copy_rows(ring, start, to, count)
             self.state.copy_rows(state, start, to, count)
             number += count
 
@@ -116,38 +119,32 @@ class SendWindow:
 
     def release(self) -> None:
         """Give the memory back: the conversation is over, and nothing in it is sent again. Counters stay."""
-        self._allocate(_SMALLEST_KEPT, self.mtu)
+        self.packets.release()
+        self._allocate(_SMALLEST_KEPT)
         if self._memory is not None:
             self._memory.give(self._granted_bytes)
             self._granted_bytes = 0
 
     def _begin_lap(self) -> None:
-        """Once per lap, shrink a ring that was never more than an eighth full. Rows are as long as a datagram
-        again once all longer segments have left."""
-        width = self.ring.width
-        if width != self.mtu and self.una >= self.longs_end:
-            self._resize(max(self._peak, self.end - self.una), self.mtu)
-        elif max(_SMALLEST, self._peak) * 8 <= self.capacity:
-            self._resize(self._peak * 2, width)
+        """Once per lap, shrink a ring that was never more than an eighth full."""
+        if max(_SMALLEST, self._peak) * 8 <= self.capacity:
+            self._resize(self._peak * 2)
         self._peak = self.end - self.una
         self._lap_ends = self.una + self.capacity
 
     def set_mtu(self, mtu: int) -> None:
         """Cut new segments to datagrams of `mtu` bytes; those that are written keep their length."""
-        lengths = self._lengths()
+        lengths = self.lengths(np.arange(self.una, self.end))
         self.mss = mtu - HEADER_BYTES
-        longest = int(lengths.max()) + HEADER_BYTES if len(lengths) else 0
-        self.longs_end = self.end if longest > mtu else self.una
-        self._resize(max(self._peak, self.end - self.una), max(mtu, longest))
-        self._lap_ends = min(self._lap_ends, self.longs_end)  # then rows may be shorter
+        for number in (self.end - 1, self.end):  # more of the last segment, and the next one
+            self.packets.widen(number, mtu)
         self.shorts = int(np.count_nonzero(lengths != self.mss))
         last = int(lengths[-1]) if self.nxt < self.end else self.mss
         self.tail_fill = last if last < self.mss and self._message_bytes is None else 0
 
-    def _lengths(self) -> Int64s:
-        """Payload bytes of the segments in [una, end), (n,)."""
-        rows = np.arange(self.una, self.end) & self.mask
-        lengths: Int64s = self.ring.length[rows].astype(np.int64)
+    def lengths(self, numbers: Int64s) -> NDArray[np.uint32]:
+        """Payload bytes of segments (n,) that are held."""
+        lengths: NDArray[np.uint32] = self.state.length[numbers & self.mask]
         return lengths
 
     def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
@@ -188,15 +185,19 @@ class SendWindow:
         if not count:
             return size
         if self.end + count - self.una > self.capacity:
-            self._resize(self.end + count - self.una, self.ring.width)
+            self._resize(self.end + count - self.una)
         self._peak = max(self._peak, self.end + count - self.una)
-        numbers = np.arange(self.end, self.end + count) & wire.MASK
-        for start, stop in self.pieces(self.end, self.end + count):
-            taken = self.ring.fill(start, stop, numbers[: stop - start], source, self.mss)
-            source, numbers = source[taken:], numbers[stop - start :]
-        self.end += count
+        number, self.end = self.end, self.end + count
+        for start, stop in self.pieces(number, self.end):
+            self.state.length[start:stop] = self.mss
+        while number < self.end:
+            start = number & ROW_MASK
+            stop = min(start + self.end - number, ROWS)
+            block = self.packets.block(number, self.mtu)
+            source = source[block.fill(start, stop, number, source, self.mss) :]
+            number += stop - start
         if len(source):
-            self.ring.put((self.end - 1) & self.mask, 0, source)
+            self._put(0, source)
             self.shorts += 1
             if self._message_bytes is None:
                 self.tail_fill = len(source)  # it may still grow until it is transmitted
@@ -213,11 +214,17 @@ class SendWindow:
         # Full segments of a longer message share no datagram, so that the length of all of it counts.
         return max(1, self.mtu // (HEADER_BYTES + self._message_bytes))
 
+    def _put(self, at: int, payload: Bytes) -> None:
+        """Write payload bytes into the last segment, from offset `at` on."""
+        last = self.end - 1
+        self.packets.block(last, self.mtu).put(last & ROW_MASK, at, payload)
+        self.state.length[last & self.mask] = at + len(payload)
+
     def _fill_tail(self, source: Bytes) -> int:
         """Add bytes to the last row, which is not full yet; returns how many."""
         fill = self.tail_fill
         more = min(len(source), self.mss - fill)
-        self.ring.put((self.end - 1) & self.mask, fill, source[:more])
+        self._put(fill, source[:more])
         self.tail_fill = (fill + more) % self.mss
         self.shorts -= fill + more == self.mss
         return more
@@ -226,9 +233,10 @@ class SendWindow:
 
     def stamp_new(self, first: int, last: int, stamp_us: int, una: int, wnd: int, frg: int = 0) -> None:
         """Make [first, last) ready to leave for the first time; `nxt` becomes `last`."""
-        state = self.state
+        state, leading = self.state, self._leading(wnd, frg)
+        for block, start, stop in self.packets.runs(first, last):
+            block.stamp(slice(start, stop), leading, stamp_us, una)
         for start, stop in self.pieces(first, last):
-            self.ring.stamp(start, stop, stamp_us, una, wnd, frg)
             state.sent_us[start:stop] = stamp_us
             state.transmissions[start:stop] = 1
         self.nxt = last
@@ -237,11 +245,17 @@ class SendWindow:
 
     def stamp_again(self, numbers: Int64s, stamp_us: int, una: int, wnd: int, frg: int = 0) -> Int64s:
         """Make segments (n,) ready to leave again; returns their rows (n,)."""
+        leading = self._leading(wnd, frg)
+        for block, held in self.packets.groups(numbers):
+            block.stamp(held, leading, stamp_us, una)
         rows: Int64s = numbers & self.mask
-        self.ring.stamp_again(rows, stamp_us, una, wnd, frg)
         self.state.sent_us[rows] = stamp_us
         self.state.transmissions[rows] += 1
         return rows
+
+    def _leading(self, wnd: int, frg: int) -> int:
+        """The first eight bytes of a data segment's header."""
+        return self._conv | wire.PUSH << 32 | frg << 40 | wnd << 48
 
     def waited_us(self, first: int, last: int, now_us: int) -> int:
         """Time since the write, summed over the segments of [first, last); call once per segment."""
@@ -268,7 +282,7 @@ class SendWindow:
         rows = fresh & self.mask
         self.state.acked[rows] = True
         self.sacked += len(fresh)
-        self.bytes_acked += int(self.ring.length[rows].sum()) if self.shorts else len(fresh) * self.mss
+        self.bytes_acked += int(self.state.length[rows].sum()) if self.shorts else len(fresh) * self.mss
         return fresh, at
 
     def _mark_one(self, numbers: Int64s) -> tuple[Int64s, NDArray[np.intp]]:
@@ -279,7 +293,7 @@ class SendWindow:
             return numbers[:0], _FIRST[:0]
         self.state.acked[row] = True
         self.sacked += 1
-        self.bytes_acked += int(self.ring.length[row]) if self.shorts else self.mss
+        self.bytes_acked += int(self.state.length[row]) if self.shorts else self.mss
         return numbers, _FIRST
 
     def advance(self, una: int) -> tuple[int, int]:
@@ -294,7 +308,7 @@ class SendWindow:
         full, state = not self.shorts, self.state
         for start, stop in self.pieces(first, una):
             if not full:
-                lengths = self.ring.length[start:stop]
+                lengths = self.state.length[start:stop]
                 self.shorts -= int(np.count_nonzero(lengths != self.mss))
                 self.bytes_acked += int(lengths[~state.acked[start:stop]].sum())
             if self.sacked:
@@ -307,6 +321,7 @@ class SendWindow:
             self.bytes_acked += (una - first - known) * self.mss
         self.sacked -= known
         self.una = una
+        self.packets.acknowledged(first, una)
         if una >= self._lap_ends:
             self._begin_lap()
         return una - first - known, lost

@@ -29,9 +29,14 @@ class Sent:
     stamps: list[int] = field(default_factory=list)
 
 
-def packet_sn(window: SendWindow, row: int) -> int:
-    """The serial number in the header of a row."""
-    return int.from_bytes(window.ring.packets[row, 12:16].tobytes(), "little")
+def datagram(window: SendWindow, number: int, size: int) -> bytes:
+    """The first bytes of a segment's datagram."""
+    return window.packets.copies(np.array([number]), size).tobytes()
+
+
+def packet_sn(window: SendWindow, number: int) -> int:
+    """The serial number in the header of a segment."""
+    return int.from_bytes(datagram(window, number, 24)[12:16], "little")
 
 
 class Against(RuleBasedStateMachine):
@@ -40,7 +45,7 @@ class Against(RuleBasedStateMachine):
     @initialize(limit=st.sampled_from([1, 3, 64, 700]), first=st.sampled_from([0, (1 << 32) - 70]))
     def start(self, limit: int, first: int) -> None:
         self.window = SendWindow(CONV, MTU, limit, first)
-        self.limit, self.first = limit, first
+        self.limit, self.first, self.mss = limit, first, MSS
         self.segments: dict[int, Sent] = {}
         self.una = self.nxt = self.end = first
         self.now_us = (1 << 32) - 50
@@ -50,7 +55,7 @@ class Against(RuleBasedStateMachine):
     def _open_tail(self) -> Sent | None:
         """The last segment, if it is not full and has not left."""
         last = self.segments.get(self.end - 1)
-        return last if last and self.end > self.nxt and len(last.payload) < MSS else None
+        return last if last and self.end > self.nxt and len(last.payload) < self.mss else None
 
     @rule(
         size=st.one_of(st.integers(0, 3 * MSS), st.integers(0, 400 * MSS), st.just(5 * MSS)),
@@ -60,21 +65,21 @@ class Against(RuleBasedStateMachine):
         self.now_us += 3
         data = bytes((self.byte + at) & 255 for at in range(size))
         tail = self._open_tail()
-        free_bytes = max(0, min(most, self.limit - (self.end - self.una))) * MSS
-        free_bytes += MSS - len(tail.payload) if tail else 0
+        free_bytes = max(0, min(most, self.limit - (self.end - self.una))) * self.mss
+        free_bytes += self.mss - len(tail.payload) if tail else 0
         assert self.window.room_bytes(most) == free_bytes
         taken = self.window.write(memoryview(data), most, self.now_us)
         assert taken == min(size, free_bytes)
         data = data[:taken]
         self.byte += taken
         if tail and data:
-            more = MSS - len(tail.payload)
+            more = self.mss - len(tail.payload)
             tail.payload += data[:more]
             data = data[more:]
         while data:
-            self.segments[self.end] = Sent(bytearray(data[:MSS]), self.now_us)
+            self.segments[self.end] = Sent(bytearray(data[: self.mss]), self.now_us)
             self.end += 1
-            data = data[MSS:]
+            data = data[self.mss :]
 
     @precondition(lambda self: self.nxt < self.end)
     @rule(share=st.floats(0.01, 1), una=st.integers(0, MASK), wnd=st.integers(0, 65_535))
@@ -88,6 +93,11 @@ class Against(RuleBasedStateMachine):
             self.segments[number].stamps.append(self.now_us)
             self._check_row(number, una, wnd)
         self.nxt = last
+
+    @rule(mtu=st.sampled_from([30, MTU, 90]))
+    def another_size(self, mtu: int) -> None:
+        self.window.set_mtu(mtu)
+        self.mss = mtu - 24
 
     @precondition(lambda self: self.una < self.nxt)
     @rule(data=st.data(), una=st.integers(0, MASK), wnd=st.integers(0, 65_535))
@@ -104,8 +114,8 @@ class Against(RuleBasedStateMachine):
             self._check_row(number, una, wnd)
 
     def _check_row(self, number: int, una: int, wnd: int) -> None:
-        sent, row = self.segments[number], number & self.window.mask
-        packet = self.window.ring.packets[row, : 24 + len(sent.payload)].tobytes()
+        sent = self.segments[number]
+        packet = datagram(self.window, number, 24 + len(sent.payload))
         (segment,) = parse(packet)
         assert segment[:7] == (CONV, PUSH, 0, wnd, sent.stamps[-1] & MASK, number & MASK, una)
         assert segment.payload == sent.payload
@@ -147,7 +157,7 @@ class Against(RuleBasedStateMachine):
         flying = range(self.una, self.nxt)
         assert window.sacked == sum(self.segments[n].acked for n in flying)
         assert window.bytes_acked == self.bytes_acked
-        assert window.shorts == sum(len(s.payload) != MSS for s in self.segments.values())
+        assert window.shorts == sum(len(s.payload) != self.mss for s in self.segments.values())
         tail = self._open_tail()
         assert window.tail_fill == (len(tail.payload) if tail else 0)
         assert window.outstanding(0, self.end + 9).tolist() == [
@@ -163,9 +173,9 @@ class Against(RuleBasedStateMachine):
         window = self.window
         for number, sent in self.segments.items():
             row = number & window.mask
-            assert window.ring.packets[row, 24 : 24 + len(sent.payload)].tobytes() == sent.payload
-            assert window.ring.length[row] == len(sent.payload)
-            assert packet_sn(window, row) == number & MASK
+            assert datagram(window, number, 24 + len(sent.payload))[24:] == sent.payload
+            assert window.state.length[row] == len(sent.payload)
+            assert packet_sn(window, number) == number & MASK
             assert not window.state.lost[row]
             if sent.stamps:
                 assert window.state.acked[row] == sent.acked
@@ -187,7 +197,7 @@ def test_pieces_cover_the_ring_once(first: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sent_us", "transmissions", "resend_us", "rto_us", "fastack", "acked", "lost"]
+    "name", ["sent_us", "transmissions", "resend_us", "rto_us", "fastack", "acked", "lost", "length"]
 )
 def test_growing_keeps_the_state_of_every_segment(name: str) -> None:
     """At a place where rows move: half of the window lies beyond a multiple of the old capacity."""

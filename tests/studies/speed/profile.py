@@ -33,14 +33,14 @@ PARTS: dict[str, tuple[str, ...]] = {
     "sendmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._sendmsg",),
     "recvmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._read",),
     "runs of datagrams": ("iperfpy.protocols.datagrams.",),
-    "copy into the ring": (
+    "copy into blocks": (
         "iperfpy.protocols.kcp.send_window:SendWindow.write",
-        "iperfpy.protocols.kcp.packet_ring:PacketRing.fill",
-        "iperfpy.protocols.kcp.packet_ring:PacketRing.put",
+        "iperfpy.protocols.kcp.packet_blocks:PacketBlock.fill",
+        "iperfpy.protocols.kcp.packet_blocks:PacketBlock.put",
     ),
     "headers": (
         "iperfpy.protocols.kcp.send_window:SendWindow.stamp_",
-        "iperfpy.protocols.kcp.packet_ring:PacketRing.stamp",
+        "iperfpy.protocols.kcp.packet_blocks:PacketBlock.stamp",
         "iperfpy.protocols.kcp.outbound:",
     ),
     "parsing": (
