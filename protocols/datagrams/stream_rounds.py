@@ -23,10 +23,9 @@ SLICE_NS = 2_000_000
 """Time after which a turn of the loop visits no further stream."""
 SHORTEST_TIMER_US = 1_000
 """Event loops sleep in whole milliseconds; a shorter timer would make them spin until it is due."""
-BYTES_PER_ROUND, LEAST_PER_VISIT, MOST_PER_VISIT = 128 << 20, 1 << 20, 4 << 20
-"""Bytes that all senders together write in a round, and bounds of the share of each. A visit has a cost of
-its own: with 32 MiB per round and 512 KiB per visit, 64 streams of kcp carried a quarter less. With 2 MiB per
-visit, 128 streams carried less than half: the receiver no longer found the round in the cache."""
+BYTES_PER_VISIT = 4 << 20
+"""Bytes that a sender writes in a visit. A visit has a cost of its own: with 1 MiB, 128 streams of kcp
+carried a quarter less, and those of kcp-bbr a tenth."""
 
 
 class Visited(Protocol):
@@ -50,7 +49,6 @@ class StreamRounds:
         self._entries = 0  # orders entries of one time
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us = 0
-        self._senders: set[Visited] = set()
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> StreamRounds:
@@ -87,27 +85,10 @@ class StreamRounds:
 
     def forget(self, stream: Visited) -> None:
         """Visit `stream` no more."""
-        self._senders.discard(stream)
         self._due.pop(stream, None)
         if self._times.pop(stream, None) is not None and not self._times:
             self._heap.clear()
             self._cancel_timer()
-
-    # -- shares of a round
-
-    def begin_sending(self, stream: Visited) -> None:
-        """Give `stream` a share of each round's bytes, until `forget` or `end_sending`."""
-        self._senders.add(stream)
-
-    def end_sending(self, stream: Visited) -> None:
-        """Let the other streams have its share."""
-        self._senders.discard(stream)
-
-    @property
-    def share_bytes(self) -> int:
-        """Bytes that a sender may write in a visit."""
-        share = BYTES_PER_ROUND // max(1, len(self._senders))
-        return min(max(share, LEAST_PER_VISIT), MOST_PER_VISIT)
 
     # -- turns
 

@@ -25,7 +25,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.path_mtu import headers_to
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.datagrams.stream_rounds import StreamRounds
+from iperfpy.protocols.datagrams.stream_rounds import BYTES_PER_VISIT, StreamRounds
 from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.kcp import engine_factory, kcp_metrics
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
@@ -254,8 +254,7 @@ class KcpChannel(Channel):
             return None
         self._size.waiting = load
         self._sent = asyncio.get_running_loop().create_future()
-        self._rounds.begin_sending(self)
-        self._rounds.soon(self)  # all streams of a test begin in one turn: each then knows its share
+        self._rounds.soon(self)
         return await self._sent
 
     async def receive(self) -> None:
@@ -334,9 +333,8 @@ class KcpChannel(Channel):
             if (load := self._size.released()) is not None:
                 self.engine.limits.load_begins(now_us)
                 self._feeder.begin(load)
-            more = self._feeder.feed(now_us, self._rounds.share_bytes)
+            more = self._feeder.feed(now_us, BYTES_PER_VISIT)
             if self._feeder.ended and self._size.waiting is None:
-                self._rounds.end_sending(self)
                 self._finish(self._sent)
             now_us = clock.now_us()  # filling takes a while, which a round trip does not include
             batches = self._outlet.unsent = self.wrapped.transmit(now_us, writer_waits=more)

@@ -40,8 +40,10 @@ from iperfpy.protocols.kcp.window_probes import WindowProbes
 from iperfpy.protocols.kcp.wire import HEADER_BYTES
 
 _UNBOUNDED = 1 << 30
-_QUEUE_S, _MOST_QUEUED = 0.002, 4096
-"""Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases."""
+_QUEUE_S, _ANYWAY = 0.002, 256
+"""Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases. Beyond
+the second figure, in segments, it may be as much as the congestion window lets go: else 128 streams that
+began at full speed wrote 580 MB into their windows, most of which could not leave."""
 
 
 class _Writing(Enum):
@@ -228,7 +230,7 @@ class Engine:
 
         Without congestion control the send window limits a writer. With stock KCP's it is the congestion
         window, which bounds in-flight plus queued data. For kcp-bbr only the data that waits for the pacer
-        counts: two bursts, or as much as leaves within `_QUEUE_S`.
+        counts: two bursts, or as much as leaves within `_QUEUE_S`, within bounds.
         """
         return 0 if self.withdrawn else self.sending.room_bytes(self._admissible())
 
@@ -277,7 +279,9 @@ class Engine:
             return sending.limit
         if self.recovery.obeys_limits:
             paced = control.pacing_rate * _QUEUE_S  # asked several times for each datagram: no `min`
-            paced = int(paced) if paced < _MOST_QUEUED else _MOST_QUEUED
+            free = control.window - self.recovery.in_flight
+            most = free if free > _ANYWAY else _ANYWAY
+            paced = int(paced) if paced < most else most
             return max(2 * control.burst, 4, paced) - sending.end + sending.nxt
         return max(control.window - (sending.end - sending.una), 4 - sending.queued)
 

@@ -8,7 +8,7 @@ import pytest
 
 from iperfpy.protocols import clock
 from iperfpy.protocols.datagrams import stream_rounds as module
-from iperfpy.protocols.datagrams.stream_rounds import LEAST_PER_VISIT, MOST_PER_VISIT, SLICE_NS, StreamRounds
+from iperfpy.protocols.datagrams.stream_rounds import SLICE_NS, StreamRounds
 
 US = 1_000
 
@@ -167,18 +167,3 @@ def test_a_stream_that_another_one_forgets_in_the_round_is_not_visited(
     rounds.soon(b)
     assert machine.turn() == ["a"]
     assert not machine.soon
-
-
-def test_senders_share_the_bytes_of_a_round(machine: Machine, rounds: StreamRounds) -> None:
-    streams = [Stream(machine, rounds, str(index)) for index in range(128)]
-    shares = []
-    for stream in streams:
-        rounds.begin_sending(stream)
-        shares.append(rounds.share_bytes)
-    assert shares[0] == MOST_PER_VISIT
-    assert shares[-1] == LEAST_PER_VISIT
-    assert shares == sorted(shares, reverse=True)
-    rounds.end_sending(streams[0])
-    for stream in streams[1:]:
-        rounds.forget(stream)
-    assert rounds.share_bytes == MOST_PER_VISIT

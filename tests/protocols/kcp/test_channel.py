@@ -13,7 +13,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
-from iperfpy.protocols.datagrams.stream_rounds import MOST_PER_VISIT
+from iperfpy.protocols.datagrams.stream_rounds import BYTES_PER_VISIT
 from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.settings import KcpSettings
@@ -118,7 +118,7 @@ async def channel(path: NotedPath) -> AsyncIterator[KcpChannel]:
 async def test_a_turn_of_the_loop_is_bounded_until_the_window_is_full(
     path: NotedPath, channel: KcpChannel
 ) -> None:
-    most = MOST_PER_VISIT * 1.2  # the bound is for payload, and it is written in blocks
+    most = BYTES_PER_VISIT * 1.2  # the bound is for payload, and it is written in blocks
     assert 0 < max([await path.turn() for _ in range(20)]) <= most
     assert sum(path.turns) == SETTINGS.sndwnd * MTU
     assert channel.counters()["limited_by"] == "send window"
@@ -131,7 +131,7 @@ async def test_acknowledgements_that_come_meanwhile_do_not_multiply_the_turns(
         path.on_drained()
     before = sum(path.turns)
     await path.turn()
-    assert sum(path.turns) - before <= MOST_PER_VISIT * 1.2
+    assert sum(path.turns) - before <= BYTES_PER_VISIT * 1.2
     assert channel.counters()["limited_by"] == "processor"
 
 
