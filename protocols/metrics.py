@@ -113,6 +113,11 @@ class Metric:
     meaning: Meaning = Meaning.NONE
     label: str = ""
 
+    def __hash__(self) -> int:
+        # All metrics of a transport together are a key that each sample is looked up by, several times: with
+        # all fields of each that took 0.13 ms, and with the key of each 3 us.
+        return hash(self.key)
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The key and, for a gauge with `spread`, the keys of its minimum, mean and maximum."""
