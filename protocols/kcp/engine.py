@@ -40,7 +40,7 @@ from iperfpy.protocols.kcp.window_probes import WindowProbes
 from iperfpy.protocols.kcp.wire import HEADER_BYTES
 
 _UNBOUNDED = 1 << 30
-_QUEUE_S, _ANYWAY = 0.002, 256
+_QUEUE_S, _ANYWAY = 0.002, 512
 """Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases. Beyond
 the second figure, in segments, it may be as much as the congestion window lets go: else 128 streams that
 began at full speed wrote 580 MB into their windows, most of which could not leave."""

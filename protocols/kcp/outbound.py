@@ -70,12 +70,11 @@ class Outbound:
 
     def new(self, first: int, last: int) -> None:
         """Add the segments [first, last), for the first time."""
-        for block, start, stop in self._sending.packets.runs(first, last):
+        for block, start, stop, number in self._sending.packets.runs(first, last):
             if block.width == self._sending.mtu:
-                self._add_rows(block, start, stop, first)
+                self._add_rows(block, start, stop, number)
             else:
-                self._add_uneven(np.arange(first, first + stop - start))
-            first += stop - start
+                self._add_uneven(np.arange(number, number + stop - start))
 
     def _add_rows(self, block: PacketBlock, start: int, stop: int, first: int) -> None:
         """Add rows [start, stop) of a block, which are the segments from `first` on, none longer than a
@@ -88,7 +87,7 @@ class Outbound:
             cuts = [start + int(i) + 1 for i in np.flatnonzero(lengths != sending.mss)]
             if not cuts or cuts[-1] != stop:
                 cuts.append(stop)
-        flat, first_row = block.packets.reshape(-1), start
+        flat, first_row = block.flat, start
         for cut in cuts:
             while start < cut:
                 end = min(cut, start + longest)

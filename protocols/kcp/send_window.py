@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.packet_blocks import POOL, ROW_MASK, ROWS, HeldPackets, PacketPool
+from iperfpy.protocols.kcp.packet_blocks import POOL, ROW_MASK, ROWS, HeldPackets, Lengths, PacketPool
 from iperfpy.protocols.kcp.segment_states import SegmentStates
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 from iperfpy.protocols.memory_budget import MemoryBudget
@@ -142,9 +142,9 @@ class SendWindow:
         last = int(lengths[-1]) if self.nxt < self.end else self.mss
         self.tail_fill = last if last < self.mss and self._message_bytes is None else 0
 
-    def lengths(self, numbers: Int64s) -> NDArray[np.uint32]:
+    def lengths(self, numbers: Int64s) -> Lengths:
         """Payload bytes of segments (n,) that are held."""
-        lengths: NDArray[np.uint32] = self.state.length[numbers & self.mask]
+        lengths: Lengths = self.state.length[numbers & self.mask]
         return lengths
 
     def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
@@ -194,7 +194,7 @@ class SendWindow:
             start = number & ROW_MASK
             stop = min(start + self.end - number, ROWS)
             block = self.packets.block(number, self.mtu)
-            source = source[block.fill(start, stop, number, source, self.mss) :]
+            source = source[block.fill(start, stop, source, self.mss) :]
             number += stop - start
         if len(source):
             self._put(0, source)
@@ -234,8 +234,11 @@ class SendWindow:
     def stamp_new(self, first: int, last: int, stamp_us: int, una: int, wnd: int, frg: int = 0) -> None:
         """Make [first, last) ready to leave for the first time; `nxt` becomes `last`."""
         state, leading = self.state, self._leading(wnd, frg)
-        for block, start, stop in self.packets.runs(first, last):
-            block.stamp(slice(start, stop), leading, stamp_us, una)
+        lengths: int | Lengths = self.mss
+        for block, start, stop, number in self.packets.runs(first, last):
+            if self.shorts:
+                lengths = self.lengths(np.arange(number, number + stop - start))
+            block.stamp(start, stop, number, leading, stamp_us, una, lengths)
         for start, stop in self.pieces(first, last):
             state.sent_us[start:stop] = stamp_us
             state.transmissions[start:stop] = 1
@@ -247,7 +250,7 @@ class SendWindow:
         """Make segments (n,) ready to leave again; returns their rows (n,)."""
         leading = self._leading(wnd, frg)
         for block, held in self.packets.groups(numbers):
-            block.stamp(held, leading, stamp_us, una)
+            block.stamp_again(held, leading, stamp_us, una)
         rows: Int64s = numbers & self.mask
         self.state.sent_us[rows] = stamp_us
         self.state.transmissions[rows] += 1

@@ -374,7 +374,7 @@ def test_rate_samples_equal_the_rate_of_a_steady_path() -> None:
     """A segment a millisecond, 40 ms of path: 1000 segments per second, RTT 40 ms."""
     control = Fixed(40)
     half = Half(control=control)
-    half.write(250, NOW_US)
+    half.write(400, NOW_US)
     in_flight = half.transmit(NOW_US)
     at_us = NOW_US + 40_000
     while in_flight:
@@ -386,7 +386,7 @@ def test_rate_samples_equal_the_rate_of_a_steady_path() -> None:
     assert max(rates) <= 1_030
     assert {one.rtt_us for one in control.acks[100:] if one.rtt_us} == {40_000}
     # Of a window of 40, one is acknowledged at a time, and a new one follows; the last 40 are not replaced.
-    assert [one.in_flight for one in control.acks] == [39] * 211 + [*range(38, -1, -1)]
+    assert [one.in_flight for one in control.acks] == [39] * 361 + [*range(38, -1, -1)]
 
 
 def test_the_limit_of_the_sender_is_named() -> None:

@@ -61,7 +61,7 @@ def test_another_stream_does_not_write_where_datagrams_wait_for_the_socket() -> 
     one, two = (SendWindow(conv, MTU, 4_096, pool=pool) for conv in (1, 2))
     one.write(memoryview(b"1" * ROWS * MSS), 4_096, 0)
     one.stamp_new(0, ROWS, 1, 0, 0)
-    ((block, start, stop),) = one.packets.runs(0, ROWS)
+    ((block, start, stop, _),) = one.packets.runs(0, ROWS)
     waiting = block.packets[start:stop]
     one.packets.lent = True
     one.advance(ROWS)
