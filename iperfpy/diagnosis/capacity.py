@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iperfpy.diagnosis import held_sender, random_loss
+from iperfpy.diagnosis import chance_losses, held_sender, random_loss
 from iperfpy.diagnosis.random_loss import RandomLoss
 from iperfpy.diagnosis.stretches import Stretch, bin_times, lost_packets, mean_delay
 from iperfpy.protocols.path_evidence import FlightBins
@@ -171,6 +171,9 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
             and _calm_delay([one])[0] <= most_us
         ]
         calm_delay_us, calm_error_us = _calm_delay(dense or slow)
+    # A sender that was held up loses a share of its bursts at any load.
+    if found and not any(_waited(one) or one.least for one in found) and chance_losses.are_chance(usable):
+        return Capacity(None, None, most, (), random_loss.measure(usable), tuple(usable), calm_delay_us)
     error = None
     if rate is not None:
         rates = [one.arriving / (1 - loss.share) for one in overloaded]
@@ -179,6 +182,11 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
     disturbed = tuple(one for one in found if one not in overloaded)
     least = bool(overloaded) and all(one.least for one in overloaded)
     return Capacity(rate, error, most, tuple(overloaded), loss, tuple(calm), calm_delay_us, disturbed, least)
+
+
+def _waited(one: Overloaded) -> bool:
+    """True if a queue delayed the packets of this stretch."""
+    return one.rise_us > max(_RISE_US, _RISE_SIGMA * one.rise_error_us)
 
 
 def _calm_delay(slow: Sequence[Stretch]) -> tuple[float, float]:
