@@ -171,7 +171,7 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
             and _calm_delay([one])[0] <= most_us
         ]
         calm_delay_us, calm_error_us = _calm_delay(dense or slow)
-    # A sender that was held up loses a share of its bursts at any load.
+    # A sender that was held up overflows a queue with its bursts: a constant share, which is not chance.
     if found and not any(_waited(one) or one.least for one in found) and chance_losses.are_chance(usable):
         return Capacity(None, None, most, (), random_loss.measure(usable), tuple(usable), calm_delay_us)
     error = None

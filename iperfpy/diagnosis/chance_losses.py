@@ -18,6 +18,9 @@ from iperfpy.diagnosis.stretches import Stretch
 
 _BETTER = 11.8
 """Sum of squares, in variances of chance, by which a rate must fit better: 3 sigma for two parameters."""
+_MOST_SPREAD = 15.0
+"""Largest variance of the losses over that of independent ones that chance has, as of runs of eight: a
+policer that gets its tokens in large parts loses longer ones."""
 _RATES, _BURSTS_S, _SHARES = 120, (0.0, 0.03, 0.1, 0.3, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 """Rates that are tried, between the least arrival rate and the highest load; bursts, as time at that rate;
 and losses of what passes, as parts of the share of all."""
@@ -49,4 +52,4 @@ def _spread(stretches: Sequence[Stretch]) -> float:
     """Variance of the number of losses over that of independent ones: a run of losses is one event."""
     known = [one for one in stretches if one.runs and one.in_runs]
     runs, in_runs = sum(one.runs or 0 for one in known), sum(one.in_runs or 0 for one in known)
-    return max(1.0, 2 * in_runs / runs - 1) if runs else 1.0
+    return min(_MOST_SPREAD, max(1.0, 2 * in_runs / runs - 1)) if runs else 1.0

@@ -25,7 +25,7 @@ SHORTEST_TIMER_US = 1_000
 """Event loops sleep in whole milliseconds; a shorter timer would make them spin until it is due."""
 BYTES_PER_VISIT = 4 << 20
 """Bytes that a sender writes in a visit. A visit has a cost of its own: with 1 MiB, 128 streams of kcp
-carried a quarter less, and those of kcp-bbr a tenth."""
+carried a quarter less, and those of kcp-bbr a tenth less."""
 
 
 class Visited(Protocol):

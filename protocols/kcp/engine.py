@@ -40,10 +40,10 @@ from iperfpy.protocols.kcp.window_probes import WindowProbes
 from iperfpy.protocols.kcp.wire import HEADER_BYTES
 
 _UNBOUNDED = 1 << 30
-_QUEUE_S, _ANYWAY = 0.002, 512
-"""Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases. Beyond
-the second figure, in segments, it may be as much as the congestion window lets go: else 128 streams that
-began at full speed wrote 580 MB into their windows, most of which could not leave."""
+_QUEUE_S, _LEAST_BOUND = 0.002, 512
+"""Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases. Above
+`_LEAST_BOUND` segments, no more may wait than the congestion window has room for: 128 streams that began at
+full speed wrote 580 MB into their windows, most of which could not leave."""
 
 
 class _Writing(Enum):
@@ -98,7 +98,10 @@ class Engine:
         self._renew = renew
         mtu = options.mtu if self.sizes is None else self.sizes.size
         window, memory = options.send_window, options.memory
-        self.sending = SendWindow(conv, mtu, window, options.first_sn, memory, boundaries=options.boundaries)
+        longest = mtu if options.sizes is None else options.sizes.largest
+        self.sending = SendWindow(
+            conv, mtu, window, options.first_sn, memory, boundaries=options.boundaries, longest=longest
+        )
         mss = options.accepted_mtu - HEADER_BYTES
         self.receiving = ReceiveWindow(mss, options.receive_window, deliver, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
@@ -230,7 +233,7 @@ class Engine:
 
         Without congestion control the send window limits a writer. With stock KCP's it is the congestion
         window, which bounds in-flight plus queued data. For kcp-bbr only the data that waits for the pacer
-        counts: two bursts, or as much as leaves within `_QUEUE_S`, within bounds.
+        counts: two bursts, or as much as leaves within `_QUEUE_S` and the congestion window.
         """
         return 0 if self.withdrawn else self.sending.room_bytes(self._admissible())
 
@@ -280,7 +283,7 @@ class Engine:
         if self.recovery.obeys_limits:
             paced = control.pacing_rate * _QUEUE_S  # asked several times for each datagram: no `min`
             free = control.window - self.recovery.in_flight
-            most = free if free > _ANYWAY else _ANYWAY
+            most = free if free > _LEAST_BOUND else _LEAST_BOUND
             paced = int(paced) if paced < most else most
             return max(2 * control.burst, 4, paced) - sending.end + sending.nxt
         return max(control.window - (sending.end - sending.una), 4 - sending.queued)
@@ -293,8 +296,8 @@ class Engine:
         writer_waits : the writer has more data, and left room only to let others run: then the application
             is not the limit
 
-        The batches are views of memory that other streams use later: send them before the next call. `settle`
-        says earlier that they have left.
+        The batches are views of memory that other streams use later: send them before the next call. Call
+        `settle` when they have left.
         """
         self.sending.packets.settle()
         ticking = self._ticks.ticks(now_us)

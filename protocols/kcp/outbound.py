@@ -79,8 +79,8 @@ class Outbound:
     def _add_rows(self, block: PacketBlock, start: int, stop: int, first: int) -> None:
         """Add rows [start, stop) of a block, which are the segments from `first` on, none longer than a
         datagram."""
-        sending, mtu, longest, last = self._sending, self._sending.mtu, self._longest, self._sending.mtu
-        cuts = [stop]
+        sending, mtu, longest = self._sending, self._sending.mtu, self._longest
+        last, cuts = mtu, [stop]
         if sending.shorts:
             # Segmentation offload allows only the last datagram of a batch to be shorter: cut after each.
             lengths = sending.lengths(np.arange(first, first + stop - start))
@@ -106,8 +106,8 @@ class Outbound:
         elif (lengths > sending.mss).any():
             self._add_uneven(numbers)
         else:
-            for number, length in zip(numbers, lengths.tolist(), strict=True):
-                self._add_alike(numbers[numbers == number], HEADER_BYTES + length)
+            for at, length in enumerate(lengths.tolist()):
+                self._add_alike(numbers[at : at + 1], HEADER_BYTES + length)
 
     def _add_alike(self, numbers: Int64s, size: int) -> None:
         """Add segments of one length, (n,), as copies."""
@@ -116,8 +116,8 @@ class Outbound:
             self._out.append(DatagramBatch(copied.reshape(-1), size, len(copied), size))
 
     def _add_uneven(self, numbers: Int64s) -> None:
-        """Add these segments, (n,), which may be longer than a datagram: copies, by length. Those that are
-        longer leave in parts."""
+        """Add these segments, (n,), of a block that was made for datagrams of another size: copies, by
+        length. Those that are longer than a datagram leave in parts."""
         sending = self._sending
         lengths = sending.lengths(numbers)
         for length in np.unique(lengths).tolist():

@@ -1,4 +1,4 @@
-"""Memory of datagrams until they are acknowledged: blocks of 512, from a pool.
+"""Memory of datagrams until they are acknowledged: blocks of up to 512, from a pool.
 
     PacketPool      the free blocks
     PacketBlock     datagrams, a row each
@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
-SHIFT = 9
-ROWS = 1 << SHIFT
-"""Datagrams of a block: segment `sn` is in row `sn % ROWS` of block `sn // ROWS` of its stream. With 256, a
+ROWS, FEWEST_ROWS, BLOCK_BYTES = 512, 16, 1 << 20
+"""Most and fewest datagrams of a block, and its size if it has more than the fewest. With 256 datagrams, a
 single stream carried a tenth less; with 1,024, 128 streams of kcp-bbr did."""
-ROW_MASK = ROWS - 1
 KEPT_BYTES = 32 << 20
 """Most bytes of free blocks that are kept."""
 
@@ -41,22 +39,22 @@ class PacketBlock:
 
     Attributes
     ----------
-    width : bytes of a row
-    packets : uint8 (ROWS, width): a row holds one datagram, and may be longer than it
-    flat : the same memory, (ROWS * width,)
+    rows, width : number of rows, and bytes of each
+    packets : uint8 (rows, width): a row holds one datagram, and may be longer than it
+    flat : the same memory, (rows * width,)
     """
 
-    __slots__ = ("_ack", "_ends", "_leading", "_stamps", "_ts", "flat", "packets", "width")
+    __slots__ = ("_ack", "_ends", "_leading", "_stamps", "_ts", "flat", "packets", "rows", "width")
 
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self.packets: Bytes = np.empty((ROWS, width), np.uint8)
+    def __init__(self, rows: int, width: int) -> None:
+        self.rows, self.width = rows, width
+        self.packets: Bytes = np.empty((rows, width), np.uint8)
         self.flat = self.packets.reshape(-1)
-        fields = np.ndarray((ROWS,), wire.FIELDS, self.packets, 0, (width,))
+        fields = np.ndarray((rows,), wire.FIELDS, self.packets, 0, (width,))
         self._ts, self._ack = fields["ts"], fields["una"]
         # The header in words, half as many as fields: conv, cmd, frg and wnd; ts and sn; una and len.
         self._leading, self._stamps, self._ends = (
-            np.ndarray((ROWS,), "<u8", self.packets, at, (width,)) for at in (0, 8, 16)
+            np.ndarray((rows,), "<u8", self.packets, at, (width,)) for at in (0, 8, 16)
         )
 
     def fill(self, start: int, stop: int, payload: Bytes, mss: int) -> int:
@@ -87,7 +85,7 @@ class PacketBlock:
         ----------
         number : serial number of the first row
         leading : conv, cmd, frg and wnd
-        lengths : payload bytes, uint32 (stop - start,), or those of each row
+        lengths : payload bytes of every row, or of each, uint32 (stop - start,)
         """
         self._leading[start:stop] = leading
         first = np.uint64((number & wire.MASK) << 32 | stamp_us & wire.MASK)
@@ -118,30 +116,32 @@ class PacketPool:
 
     def __init__(self) -> None:
         self.kept_bytes = 0
-        self._free: dict[int, list[PacketBlock]] = {}  # by width, the one least recently given first
+        # By rows and width: the kind of block that was given back least recently comes first.
+        self._free: dict[tuple[int, int], list[PacketBlock]] = {}
 
-    def take(self, width: int) -> PacketBlock:
-        """A block whose rows have `width` bytes; their content is undefined."""
-        free = self._free.get(width)
+    def take(self, rows: int, width: int) -> PacketBlock:
+        """A block of so many rows of `width` bytes; their content is undefined."""
+        free = self._free.get((rows, width))
         if not free:
-            return PacketBlock(width)
+            return PacketBlock(rows, width)
         block = free.pop()
         self.kept_bytes -= block.packets.nbytes
         return block
 
     def give(self, block: PacketBlock) -> None:
-        """Take a block back. Nobody may look at it any more."""
-        free = self._free.pop(block.width, [])
+        """Take a block back. Views of it are no longer valid."""
+        kind = block.rows, block.width
+        free = self._free.pop(kind, [])
         free.append(block)
-        self._free[block.width] = free
+        self._free[kind] = free
         self.kept_bytes += block.packets.nbytes
         while self.kept_bytes > KEPT_BYTES:
-            width = next(iter(self._free))
-            oldest = self._free[width]
+            kind = next(iter(self._free))
+            oldest = self._free[kind]
             if oldest:
                 self.kept_bytes -= oldest.pop(0).packets.nbytes
             if not oldest:
-                del self._free[width]
+                del self._free[kind]
 
     def clear(self) -> None:
         """Free all blocks."""
@@ -153,18 +153,25 @@ POOL = PacketPool()
 
 
 class HeldPackets:
-    """The datagrams of one send window, in blocks.
+    """The datagrams of one send window, in blocks: segment `sn` is in row `sn % rows` of block `sn // rows`.
+
+    Parameters
+    ----------
+    longest : bytes of the longest datagram
 
     Attributes
     ----------
+    rows : of a block, a power of two
     lent : True while batches that view the blocks have not left; `settle` ends that
     """
 
-    __slots__ = ("_blocks", "_pool", "_retired", "lent")
+    __slots__ = ("_blocks", "_pool", "_retired", "_shift", "lent", "rows")
 
-    def __init__(self, pool: PacketPool) -> None:
+    def __init__(self, longest: int, pool: PacketPool) -> None:
         self._pool = pool
-        self._blocks: dict[int, PacketBlock] = {}  # by serial number >> SHIFT
+        self._shift = min(ROWS, max(FEWEST_ROWS, BLOCK_BYTES // longest)).bit_length() - 1
+        self.rows = 1 << self._shift
+        self._blocks: dict[int, PacketBlock] = {}  # by serial number // rows
         self._retired: list[PacketBlock] = []  # free, but batches view them
         self.lent = False
 
@@ -174,35 +181,43 @@ class HeldPackets:
         return sum(block.packets.nbytes for block in (*self._blocks.values(), *self._retired))
 
     def block(self, number: int, width: int) -> PacketBlock:
-        """The block of a segment; one with rows of `width` bytes is taken if it is the first one there."""
-        block = self._blocks.get(number >> SHIFT)
+        """The block of a segment; one with rows of `width` bytes comes from the pool if there is none yet."""
+        place = number >> self._shift
+        block = self._blocks.get(place)
         if block is None:
-            block = self._blocks[number >> SHIFT] = self._pool.take(width)
+            block = self._blocks[place] = self._pool.take(self.rows, width)
         return block
 
     def widen(self, number: int, width: int) -> None:
         """Make the rows of a segment's block `width` bytes long, if there is one and they are shorter."""
-        place = number >> SHIFT
+        place = number >> self._shift
         block = self._blocks.get(place)
         if block is not None and block.width < width:
-            self._blocks[place] = self._pool.take(width)
+            self._blocks[place] = self._pool.take(self.rows, width)
             self._blocks[place].copy(block)
             self._give(block)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """The rows [start, stop) of those segments [first, last), first < last, that are in one block with
+        `first`."""
+        start = first & self.rows - 1
+        return start, min(start + last - first, self.rows)
 
     def runs(self, first: int, last: int) -> Iterator[tuple[PacketBlock, int, int, int]]:
         """The datagrams of segments [first, last), which are held, as (block, start, stop, number): rows
         [start, stop), the first of which is segment `number`."""
         while first < last:
-            start = first & ROW_MASK
-            stop = min(start + last - first, ROWS)
-            yield self._blocks[first >> SHIFT], start, stop, first
+            start, stop = self.span(first, last)
+            yield self._blocks[first >> self._shift], start, stop, first
             first += stop - start
 
     def groups(self, numbers: Int64s) -> Iterator[tuple[PacketBlock, Int64s]]:
         """The datagrams of segments (n,), n > 0, which are held, as (block, rows), in order."""
-        places = numbers >> SHIFT
-        for group in np.split(numbers, np.flatnonzero(places[1:] != places[:-1]) + 1):
-            yield self._blocks[int(group[0]) >> SHIFT], group & ROW_MASK
+        places = numbers >> self._shift
+        changes = places[1:] != places[:-1]
+        groups = np.split(numbers, np.flatnonzero(changes) + 1) if changes.any() else [numbers]
+        for group in groups:
+            yield self._blocks[int(group[0]) >> self._shift], group & self.rows - 1
 
     def copies(self, numbers: Int64s, size: int) -> Bytes:
         """The first `size` bytes of the datagrams of segments (n,), n > 0, which are held: (n, size)."""
@@ -214,8 +229,10 @@ class HeldPackets:
 
     def acknowledged(self, first: int, una: int) -> None:
         """Give back the blocks that have only segments below `una`; `first` is the oldest one held."""
-        for place in range(first >> SHIFT, una >> SHIFT):
-            self._give(self._blocks.pop(place))
+        for place in range(first >> self._shift, una >> self._shift):
+            block = self._blocks.pop(place, None)
+            if block is not None:  # `release` leaves none
+                self._give(block)
 
     def _give(self, block: PacketBlock) -> None:
         # A peer may acknowledge data that waits for room in the socket: another stream must not write there.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.packet_blocks import POOL, ROW_MASK, ROWS, HeldPackets, Lengths, PacketPool
+from iperfpy.protocols.kcp.packet_blocks import POOL, HeldPackets, Lengths, PacketPool
 from iperfpy.protocols.kcp.segment_states import SegmentStates
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 from iperfpy.protocols.memory_budget import MemoryBudget
@@ -38,8 +38,10 @@ class SendWindow:
     mtu : bytes per datagram, header included; `set_mtu` changes it for new segments
     limit : most segments that may be held; memory grows towards it by doubling, as it is needed
     first_sn : serial number of the first segment (0 for stock peers)
-    memory : grants the bytes of more than `_SMALLEST` segments; if it refuses, `limit` is what was granted
+    memory : grants the bytes of a window of more than `_SMALLEST` segments, and of two blocks that its ends
+        fill in part; if it refuses, `limit` is what was granted
     boundaries : True if each write is a message, which begins a new segment
+    longest : the largest `mtu` there will be; None: the first one
     pool : where the memory of datagrams comes from
 
     Attributes
@@ -63,6 +65,7 @@ class SendWindow:
         memory: MemoryBudget | None = None,
         *,
         boundaries: bool = False,
+        longest: int | None = None,
         pool: PacketPool = POOL,
     ) -> None:
         self._memory, self._granted_bytes = memory, 0
@@ -75,7 +78,7 @@ class SendWindow:
         self._peak = 0  # most segments held on this lap of the ring
         self._lap_ends = first_sn
         self._waiting = WriteTimes()
-        self.packets = HeldPackets(pool)
+        self.packets = HeldPackets(longest or mtu, pool)
         self._allocate(min(_SMALLEST, _power_of_two(limit)))
 
     @property
@@ -106,11 +109,11 @@ class SendWindow:
             number += count
 
     def _ask_memory(self, segments: int) -> None:
-        """Ask for the memory of a ring of so many segments; if it is refused, lower `limit` to a ring that is
-        granted, or to the one at hand."""
+        """Ask for the memory of so many segments; if it is refused, lower `limit` to what is granted, or to
+        the capacity at hand."""
         wanted = _power_of_two(segments)
         while self._memory is not None and wanted > max(self.capacity, _SMALLEST):
-            more = wanted * (self.mtu + _STATE_BYTES) - self._granted_bytes
+            more = (wanted + 2 * self.packets.rows) * self.mtu + wanted * _STATE_BYTES - self._granted_bytes
             if more <= 0 or self._memory.take(more):
                 self._granted_bytes += max(0, more)
                 return
@@ -191,8 +194,7 @@ class SendWindow:
         for start, stop in self.pieces(number, self.end):
             self.state.length[start:stop] = self.mss
         while number < self.end:
-            start = number & ROW_MASK
-            stop = min(start + self.end - number, ROWS)
+            start, stop = self.packets.span(number, self.end)
             block = self.packets.block(number, self.mtu)
             source = source[block.fill(start, stop, source, self.mss) :]
             number += stop - start
@@ -217,7 +219,7 @@ class SendWindow:
     def _put(self, at: int, payload: Bytes) -> None:
         """Write payload bytes into the last segment, from offset `at` on."""
         last = self.end - 1
-        self.packets.block(last, self.mtu).put(last & ROW_MASK, at, payload)
+        self.packets.block(last, self.mtu).put(last & self.packets.rows - 1, at, payload)
         self.state.length[last & self.mask] = at + len(payload)
 
     def _fill_tail(self, source: Bytes) -> int:

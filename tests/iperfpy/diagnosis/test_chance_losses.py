@@ -33,7 +33,13 @@ def in_bursts(generator: np.random.Generator, count: int, enter: float, leave: f
 
 
 def ladder(
-    seed: int, rate: float, enter: float, leave: float, police: float = 1.0, burst_s: float = 0.0
+    seed: int,
+    rate: float,
+    enter: float,
+    leave: float,
+    police: float = 1.0,
+    burst_s: float = 0.0,
+    tick_s: float = 0.0,
 ) -> list[Stretch]:
     """The stretches of a path of that rate and losses, policed at a part of the ladder's centre."""
     generator = np.random.default_rng(seed)
@@ -43,8 +49,11 @@ def ladder(
         count = round(offered * SECONDS / 8 / PACKET)
         tokens, drops = burst_s * police * rate / 8, np.zeros(count, bool)
         depth = tokens = max(tokens, 2 * PACKET)
+        due = 0.0  # tokens that come with the next tick
         for at in range(count):
-            tokens = min(depth, tokens + PACKET * police * rate / offered)
+            due += PACKET * police * rate / offered
+            if not tick_s or at * PACKET * 8 / offered % tick_s < PACKET * 8 / offered:
+                tokens, due = min(depth, tokens + due), 0.0
             drops[at] = tokens < PACKET
             tokens -= PACKET * (not drops[at])
         found.append(stretch(offered, drops | in_bursts(generator, count, enter, leave)))
@@ -66,6 +75,13 @@ def test_losses_of_what_exceeds_a_rate_are_none(
 ) -> None:
     found = [are_chance(ladder(seed, rate, enter, leave, 0.8, burst_s)) for seed in range(25)]
     assert sum(found) <= 2
+
+
+@pytest.mark.parametrize("rate", [1.2e6, 5e6])
+@pytest.mark.parametrize("tick_s", [0.05, 0.25])
+def test_a_policer_that_gets_its_tokens_in_large_parts_is_none(rate: float, tick_s: float) -> None:
+    """It loses long runs, which are not those of chance."""
+    assert not are_chance(ladder(1, rate, 0.0, 0.5, 0.8, burst_s=tick_s, tick_s=tick_s))
 
 
 def test_slow_stretches_that_bursts_spared() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from iperfpy.protocols.kcp.packet_blocks import KEPT_BYTES, ROWS, PacketBlock, PacketPool
+from iperfpy.protocols.kcp.packet_blocks import BLOCK_BYTES, KEPT_BYTES, ROWS, PacketBlock, PacketPool
 from iperfpy.protocols.kcp.send_window import SendWindow
 
 MTU = 124
@@ -13,12 +14,12 @@ MSS = MTU - 24
 
 def test_the_block_given_back_last_is_the_next_one() -> None:
     pool = PacketPool()
-    first, second, other = pool.take(MTU), pool.take(MTU), pool.take(MTU + 1)
+    first, second, other = pool.take(ROWS, MTU), pool.take(ROWS, MTU), pool.take(ROWS, MTU + 1)
     for block in (first, second, other):
         pool.give(block)
-    assert pool.take(MTU) is second
-    assert pool.take(MTU) is first
-    assert pool.take(MTU + 1) is other
+    assert pool.take(ROWS, MTU) is second
+    assert pool.take(ROWS, MTU) is first
+    assert pool.take(ROWS, MTU + 1) is other
     assert pool.kept_bytes == 0
 
 
@@ -26,19 +27,19 @@ def test_free_blocks_are_bounded_over_all_widths() -> None:
     """Peers choose the widths. The width that was given back last is kept."""
     pool, width = PacketPool(), 1_400
     for odd in range(1, 200):
-        pool.give(PacketBlock(8_000 + odd))
+        pool.give(PacketBlock(64, 8_000 + odd))
         assert pool.kept_bytes <= KEPT_BYTES
-    usual = [PacketBlock(width) for _ in range(KEPT_BYTES // (ROWS * width))]
+    usual = [PacketBlock(ROWS, width) for _ in range(KEPT_BYTES // (ROWS * width))]
     for block in usual:
         pool.give(block)
     assert KEPT_BYTES - ROWS * width < pool.kept_bytes <= KEPT_BYTES
-    assert [pool.take(width) for _ in usual] == usual[::-1]
-    assert pool.kept_bytes == 0
+    assert [pool.take(ROWS, width) for _ in usual] == usual[::-1]
+    assert pool.kept_bytes <= BLOCK_BYTES  # one of the others had room
 
 
 def test_a_block_larger_than_the_bound_is_not_kept() -> None:
     pool = PacketPool()
-    pool.give(PacketBlock(KEPT_BYTES // ROWS + 1))
+    pool.give(PacketBlock(ROWS, KEPT_BYTES // ROWS + 1))
     assert pool.kept_bytes == 0
 
 
@@ -82,3 +83,22 @@ def test_a_conversation_that_ends_leaves_no_memory_behind() -> None:
     assert (pool.kept_bytes, window.packets.held_bytes) == (0, 3 * ROWS * MTU)
     window.release()
     assert (pool.kept_bytes, window.packets.held_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("mtu", [64, 1_400, 9_000, 65_507])
+def test_the_ends_of_a_window_take_two_blocks_at_most(mtu: int) -> None:
+    """A peer chooses the size of datagrams, and what it acknowledges last."""
+    for first in (0, 1, 255, 500, 511):
+        window = SendWindow(7, mtu, 256, first, pool=PacketPool())
+        window.write(memoryview(bytes(256 * (mtu - 24))), 256, 0)
+        assert window.end - window.una == 256
+        assert window.packets.held_bytes <= 256 * mtu + 2 * BLOCK_BYTES
+
+
+def test_acknowledgements_after_the_end_of_a_conversation_are_harmless() -> None:
+    window = SendWindow(7, MTU, 4_096, pool=PacketPool())
+    window.write(memoryview(bytes(2 * ROWS * MSS)), 4_096, 0)
+    window.stamp_new(0, 2 * ROWS, 1, 0, 0)
+    window.release()
+    assert window.advance(2 * ROWS)[0] == 2 * ROWS
+    assert window.packets.held_bytes == 0
