@@ -58,7 +58,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "processing ACKs": (
         "iperfpy.protocols.kcp.delivery:",
         "iperfpy.protocols.kcp.send_window:",
-        "iperfpy.protocols.kcp.packet_blocks:HeldPackets.",
+        "iperfpy.protocols.kcp.packet_blocks:HeldPackets",
         "iperfpy.protocols.kcp.rtt_estimator:",
     ),
     "recovery": ("iperfpy.protocols.kcp.loss_recovery.",),
