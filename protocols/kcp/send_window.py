@@ -38,8 +38,8 @@ class SendWindow:
     mtu : bytes per datagram, header included; `set_mtu` changes it for new segments
     limit : most segments that may be held; memory grows towards it by doubling, as it is needed
     first_sn : serial number of the first segment (0 for stock peers)
-    memory : grants the bytes of a window of more than `_SMALLEST` segments, and of two blocks that its ends
-        fill in part; if it refuses, `limit` is what was granted
+    memory : grants the bytes of a window of more than `_SMALLEST` segments, and of one block more, since its
+        ends fill two in part; if it refuses, `limit` is what was granted
     boundaries : True if each write is a message, which begins a new segment
     longest : the largest `mtu` there will be; None: the first one
     pool : where the memory of datagrams comes from
@@ -113,7 +113,7 @@ class SendWindow:
         the capacity at hand."""
         wanted = _power_of_two(segments)
         while self._memory is not None and wanted > max(self.capacity, _SMALLEST):
-            more = (wanted + 2 * self.packets.rows) * self.mtu + wanted * _STATE_BYTES - self._granted_bytes
+            more = (wanted + self.packets.rows) * self.mtu + wanted * _STATE_BYTES - self._granted_bytes
             if more <= 0 or self._memory.take(more):
                 self._granted_bytes += max(0, more)
                 return
@@ -175,7 +175,8 @@ class SendWindow:
     def write(self, data: memoryview, segments: int, now_us: int) -> int:
         """Queue bytes of `data`, starting at most `segments` new segments; returns how many were taken."""
         size = min(len(data), self.room_bytes(segments))
-        held = self.end - self.una + -(-size // self.mss)
+        beyond_tail = size - (self.mss - self.tail_fill if self.tail_fill else 0)
+        held = self.end - self.una + -(-beyond_tail // self.mss)
         if held > self.capacity:
             self._ask_memory(held)
             size = min(size, self.room_bytes(segments))

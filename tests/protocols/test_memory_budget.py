@@ -88,6 +88,13 @@ def test_a_large_write_gets_the_largest_ring_that_is_granted() -> None:
     assert window.limit == window.capacity == 4096
 
 
+def test_64_streams_have_the_usual_window() -> None:
+    budget = MemoryBudgets().of("one")
+    windows = [SendWindow(conv, 1400, 2048, 300, budget) for conv in range(64)]
+    assert {filled(window) for window in windows} == {2048 * 1376}
+    assert sum(window.packets.held_bytes for window in windows) <= budget.held_bytes
+
+
 def test_a_window_with_memory_enough_is_not_limited() -> None:
     budget = MemoryBudgets().of("one")
     window = SendWindow(7, 1400, 2048, memory=budget)
