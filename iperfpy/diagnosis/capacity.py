@@ -119,7 +119,7 @@ def _by_counts(stretches: Sequence[Stretch]) -> Capacity:
 
 def _lost_more(one: Stretch, loss: RandomLoss) -> float:
     """Share above the path's own loss from which on a stretch is said to lose more."""
-    spread = max(1.0, 2 * loss.mean_run - 1)
+    spread = random_loss.scatter(loss.mean_run)
     share_error = sqrt(max(loss.share, 1 / one.sent) * spread / one.sent + loss.error**2)
     return max(_EXCESS, _EXCESS_SIGMA * share_error)
 
@@ -247,9 +247,7 @@ def _without_overflow(calm: Sequence[Stretch], rate: float) -> Sequence[Stretch]
     lost, sent = (sum(getattr(one, name) for one in others) for name in ("lost", "sent"))
     hidden = sum(one.lost for one in calm) - lost
     expected = lost / max(1, sent) * (sum(one.sent for one in calm) - sent)
-    runs, in_runs = sum(one.runs or 0 for one in calm), sum(one.in_runs or 0 for one in calm)
-    # As in `random_loss.measure`, a run of losses is one event.
-    spread = max(1.0, 2 * in_runs / runs - 1) if runs else 1.0
+    spread = random_loss.scatter(random_loss.mean_run_of(calm))
     return others if hidden > expected + _BURST_SIGMA * sqrt(expected * spread) else calm
 
 

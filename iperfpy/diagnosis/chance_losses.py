@@ -1,4 +1,4 @@
-"""Whether stretches lose what exceeds a rate, or a constant share of any load.
+"""A test of chance: do stretches lose what exceeds a rate, or a constant share of any load?
 
     a rate     of T seconds, a volume R T + B passes, and of that the path loses the share p
     chance     the share p of each stretch is lost
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from iperfpy.diagnosis import random_loss
 from iperfpy.diagnosis.stretches import Stretch
 
 _BETTER = 11.8
@@ -35,7 +36,8 @@ def are_chance(stretches: Sequence[Stretch]) -> bool:
     share = float(lost.sum() / max(1.0, sent.sum()))
     if not 0 < share < 1:
         return False
-    variance = share * (1 - share) * sent * _spread(stretches)
+    spread = min(_MOST_SPREAD, random_loss.scatter(random_loss.mean_run_of(stretches)))
+    variance = share * (1 - share) * sent * spread
     by_chance = float(((lost - share * sent) ** 2 / variance).sum())
     rates = np.linspace(float((offered * (1 - lost / sent)).min()), float(offered.max()), _RATES)
     best = by_chance
@@ -46,10 +48,3 @@ def are_chance(stretches: Sequence[Stretch]) -> bool:
             expected = sent * (1 - passes * (1 - part * share))
             best = min(best, float(((lost - expected) ** 2 / variance).sum(axis=1).min()))
     return by_chance - best <= _BETTER
-
-
-def _spread(stretches: Sequence[Stretch]) -> float:
-    """Variance of the number of losses over that of independent ones: a run of losses is one event."""
-    known = [one for one in stretches if one.runs and one.in_runs]
-    runs, in_runs = sum(one.runs or 0 for one in known), sum(one.in_runs or 0 for one in known)
-    return min(_MOST_SPREAD, max(1.0, 2 * in_runs / runs - 1)) if runs else 1.0

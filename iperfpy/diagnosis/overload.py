@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from iperfpy.diagnosis import random_loss
 from iperfpy.diagnosis.capacity import Capacity, Overloaded
 from iperfpy.diagnosis.stretches import Stretch, bin_times, lost_packets
 
@@ -158,7 +159,7 @@ def _volume(losing: Sequence[Overloaded], capacity: Capacity, rate: float) -> tu
     """
     curves = [_likelihood(one, capacity, rate) for one in losing]
     together = _bounds(np.sum(curves, axis=0), rate)
-    scatter = _scatter(capacity)
+    scatter = random_loss.scatter(capacity.loss.mean_run)
     largest = max((_bounds(curve / scatter, rate) for curve in curves), key=lambda bounds: bounds[1])
     return largest if largest[1] > together[2] else together
 
@@ -178,12 +179,6 @@ def _likelihood(one: Overloaded, capacity: Capacity, rate: float) -> Floats:
     at = _VOLUMES_US * rate / (offered - rate) / flight.width_us
     curve: Floats = np.interp(at, np.arange(len(lost_by)), early + late)
     return curve
-
-
-def _scatter(capacity: Capacity) -> float:
-    """Variance of the number of the path's own losses, over that of independent ones: runs of a geometric
-    length of mean m have 2 m - 1."""
-    return max(1.0, 2 * capacity.loss.mean_run - 1)
 
 
 def _bounds(curve: Floats, rate: float) -> tuple[float, float, float]:
@@ -235,7 +230,7 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
         sent += float(flight.sent_packets[early].sum())
     expected = capacity.loss.share * sent
     excess = lost - expected
-    chance = (max(expected, 1.0) * _scatter(capacity)) ** 0.5
+    chance = (max(expected, 1.0) * random_loss.scatter(capacity.loss.mean_run)) ** 0.5
     all_losses = sum(_excess(one, capacity) for one in standing)
     managed: bool | None = None
     if excess >= _EARLY_LOSSES and excess > _EARLY_SIGMA * chance:

@@ -62,8 +62,21 @@ class RandomLoss:
     @property
     def needed(self) -> int:
         """Losses from which on loss of these runs is `present`."""
-        spread = max(1.0, 2 * self.mean_run - 1)
+        spread = scatter(self.mean_run)
         return max(FEWEST_LOSSES, floor(4 * spread * (1 - self.share)) + 1)
+
+
+def scatter(mean_run: float) -> float:
+    """Variance of the number of losses over that of independent ones: a run of losses is one event, and runs
+    of a geometric length of mean m have 2 m - 1."""
+    return max(1.0, 2 * mean_run - 1)
+
+
+def mean_run_of(stretches: Sequence[Stretch]) -> float:
+    """Losses per run of consecutive ones; 1 if no run is known."""
+    known = [one for one in stretches if one.runs]
+    runs = sum(one.runs or 0 for one in known)
+    return sum(one.in_runs or 0 for one in known) / runs if runs else 1.0
 
 
 def measure(calm: Sequence[Stretch]) -> RandomLoss:
@@ -74,10 +87,8 @@ def measure(calm: Sequence[Stretch]) -> RandomLoss:
     share = lost / sent
     known = [one for one in calm if one.runs is not None]
     runs = sum(one.runs or 0 for one in known) if known else None
-    in_runs = sum(one.in_runs or 0 for one in known)
-    mean_run = in_runs / runs if runs else 1.0
-    # A run of losses is one event: its variance exceeds that of independent losses by this factor.
-    spread = max(1.0, 2 * mean_run - 1)
+    in_runs, mean_run = sum(one.in_runs or 0 for one in known), mean_run_of(calm)
+    spread = scatter(mean_run)
     error = sqrt(max(share, 0.5 / sent) * (1 - share) * spread / sent)
     return RandomLoss(
         sent,

@@ -68,7 +68,7 @@ def test_the_send_window_is_as_long_as_its_memory(mtu: int) -> None:
     window = SendWindow(7, mtu, 65_535, memory=budget)
     taken = filled(window)
     assert window.limit * mtu <= max(8 * MIB, 256 * mtu)
-    # Datagrams lie in whole blocks; rows that were never written take no memory.
+    # Datagrams lie in whole blocks.
     assert window.packets.held_bytes <= -(-window.limit // ROWS) * ROWS * mtu
     assert taken == window.limit * (mtu - 24)
     assert (window.limit < 65_535) == (mtu > 64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,6 @@ from iperfpy.diagnosis.stretches import Stretch
 SECONDS, PACKET = 1.5, 582
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25)
 """Of a ladder, in parts of its centre."""
-Drawn = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def stretch(offered: float, lost: np.ndarray) -> Stretch:
