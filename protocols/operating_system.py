@@ -15,6 +15,7 @@ of a newer kernel, and no control message has that kind.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import stat
@@ -226,6 +227,38 @@ def clock_name() -> str:
             return f"{file.read().strip()} {os.stat('/proc/self/ns/time').st_ino}"
     except OSError:
         return ""
+
+
+def timer_descriptor() -> int:
+    """A new descriptor that `start_timer` makes readable, of timerfd_create(2); `ABSENT` if this system has
+    none. Raises OSError: the process has no descriptor left."""
+    import ctypes
+
+    # Where a long has four bytes, it depends on the C library how long a time is.
+    if not LINUX or ctypes.sizeof(ctypes.c_long) < 8:
+        return ABSENT
+    descriptor: int = _c_library().timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return descriptor
+
+
+def start_timer(descriptor: int, wait_ns: int) -> None:
+    """Make the descriptor unreadable now, and readable once, after `wait_ns`; never if that is 0."""
+    import ctypes
+
+    # struct itimerspec: the interval of a periodic timer, and the time until the first expiry.
+    times = (ctypes.c_long * 4)(0, 0, *divmod(wait_ns, 1_000_000_000))
+    _c_library().timerfd_settime(descriptor, 0, times, None)
+
+
+@functools.cache
+def _c_library() -> Any:
+    """The C library, for calls that do not wait: they keep the lock of the interpreter."""
+    import ctypes
+
+    return ctypes.PyDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager

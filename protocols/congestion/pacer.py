@@ -15,7 +15,8 @@ from __future__ import annotations
 from iperfpy.protocols.congestion.congestion_control import UNLIMITED
 
 SLACK_US = 1_000
-"""Tokens that accrue beyond a burst in any case: event loops sleep in whole milliseconds."""
+"""Tokens that accrue beyond a burst in any case: an event loop may be busy when a timer runs out, and some
+sleep in whole milliseconds."""
 NO_LIMIT = 1 << 30
 
 

@@ -12,20 +12,21 @@ wait for a slice and not for all streams of a test.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from iperfpy.protocols import clock
+from iperfpy.protocols.datagrams.loop_timer import LoopTimer
 from iperfpy.protocols.operating_system import monotonic_ns
 
 SLICE_NS = 2_000_000
 """Time after which a turn of the loop visits no further stream."""
-SHORTEST_TIMER_US = 1_000
-"""Event loops sleep in whole milliseconds; a shorter timer would make them spin until it is due."""
 BYTES_PER_VISIT = 4 << 20
 """Bytes that a sender writes in a visit. A visit has a cost of its own: with 1 MiB, 128 streams of kcp
 carried a quarter less, and those of kcp-bbr a tenth less."""
+_NEVER = 1 << 62
 
 
 class Visited(Protocol):
@@ -40,15 +41,17 @@ class StreamRounds:
 
     _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, StreamRounds]] = WeakKeyDictionary()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timer: Callable[[Callable[[], None]], LoopTimer] = LoopTimer
+    ) -> None:
         self._loop = loop
         self._due: dict[Visited, None] = {}
         self._turn: asyncio.Handle | None = None
         self._times: dict[Visited, int] = {}
         self._heap: list[tuple[int, int, Visited]] = []  # entries that `_times` does not confirm are void
         self._entries = 0  # orders entries of one time
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_us = 0
+        self._timer = timer(self._ring)
+        self._timer_us = _NEVER
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> StreamRounds:
@@ -76,34 +79,30 @@ class StreamRounds:
         if known_us is not None and known_us <= time_us:
             return
         now_us = clock.now_us()
-        time_us = max(time_us, now_us + SHORTEST_TIMER_US)
+        time_us = max(time_us, now_us + self._timer.shortest_us)
         self._times[stream] = time_us
         self._entries += 1
         heappush(self._heap, (time_us, self._entries, stream))
-        if self._timer is None or time_us < self._timer_us:
+        if time_us < self._timer_us:
             self._set_timer(time_us, now_us)
 
     def forget(self, stream: Visited) -> None:
         """Visit `stream` no more."""
         self._due.pop(stream, None)
-        if self._times.pop(stream, None) is not None and not self._times:
+        self._times.pop(stream, None)
+        if not self._times:
             self._heap.clear()
-            self._cancel_timer()
+            self._timer_us = _NEVER
+            self._timer.close()
 
     # -- turns
 
     def _set_timer(self, time_us: int, now_us: int) -> None:
-        self._cancel_timer()
         self._timer_us = time_us
-        self._timer = self._loop.call_later((time_us - now_us) / 1e6, self._ring)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.start(max(1, time_us - now_us))
 
     def _ring(self) -> None:
-        self._timer = None
+        self._timer_us = _NEVER
         heap, times, now_us = self._heap, self._times, clock.now_us()
         while heap and (heap[0][0] <= now_us or times.get(heap[0][2]) != heap[0][0]):
             time_us, _, stream = heappop(heap)

@@ -25,7 +25,7 @@ MOST_CREDIT = 2_000
 """Bytes, about 20 acknowledgements: the first ones are free, a share that was not used pays for as many
 later, and as many may be owed."""
 SHORTEST_WAIT_US = 500
-"""A shorter wait is none: event loops sleep in whole milliseconds, round trips may be shorter."""
+"""A shorter wait is none: the wake-up takes a good part of it, and round trips may be shorter."""
 LOSING_US = 1_000_000
 """Acknowledgements count as being lost for this long after a segment that had arrived before."""
 _ASK_AGAIN_US, _MOST_SAMPLES = 1_000_000, 4

@@ -55,9 +55,9 @@ class _Writing(Enum):
 
 
 _LATE_TIMER_US = 8_000
-"""How late the timer of a busy machine may fire before its lateness costs rate: event loops sleep in whole
-milliseconds, and what they missed leaves at once. Measured on a shared 2-core machine at 20 Mb/s: with 1 ms
-a fifth of the rate was lost."""
+"""How late the timer of a busy machine may fire before its lateness costs rate: what was missed leaves at
+once. Measured, with timers of whole milliseconds, on a shared 2-core machine at 20 Mb/s: with 1 ms a fifth of
+the rate was lost."""
 _CLOSED = (SenderLimit.RECEIVE_WINDOW, SenderLimit.SEND_WINDOW)
 """Limits that an acknowledgement opens in a step: the time until then is no delay of a timer. The congestion
 window opens so, too, but its bursts are part of the controller's model."""

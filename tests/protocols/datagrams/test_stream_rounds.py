@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from iperfpy.protocols.datagrams import stream_rounds as module
 from iperfpy.protocols.datagrams.stream_rounds import SLICE_NS, StreamRounds
 
 US = 1_000
+SHORTEST_US = 70
 
 
 class Machine:
@@ -28,33 +30,46 @@ class Machine:
         self.soon.append(callback)
         return callback
 
-    def call_later(self, wait_s: float, callback: Callable[[], None]) -> Timer:
-        timer = Timer(self.now_us + round(wait_s * 1e6), callback)
+    def timer(self, ring: Callable[[], None]) -> Timer:
+        timer = Timer(self, ring)
         self.timers.append(timer)
         return timer
 
     def turn(self) -> list[str]:
         """One turn of the loop; the streams visited in it."""
         self.visits.clear()
-        due = [timer for timer in self.timers if timer.time_us <= self.now_us and not timer.cancelled]
-        self.timers = [timer for timer in self.timers if timer not in due and not timer.cancelled]
-        callbacks, self.soon[:] = [*self.soon, *(timer.callback for timer in due)], []
+        callbacks, self.soon[:] = list(self.soon), []
+        for timer in self.timers:
+            if timer.due_us is not None and timer.due_us <= self.now_us:
+                timer.due_us = None
+                callbacks.append(timer.ring)
         for callback in callbacks:
             callback()
         return list(self.visits)
 
+    def due_us(self) -> list[int]:
+        """The times of the timers that run."""
+        return [timer.due_us for timer in self.timers if timer.due_us is not None]
+
     def sleep(self) -> list[str]:
         """Let time pass until the next timer."""
-        self.now_us = min(timer.time_us for timer in self.timers if not timer.cancelled)
+        self.now_us = min(self.due_us())
         return self.turn()
 
 
 class Timer:
-    def __init__(self, time_us: int, callback: Callable[[], None]) -> None:
-        self.time_us, self.callback, self.cancelled = time_us, callback, False
+    """What `LoopTimer` offers, in the machine's time."""
 
-    def cancel(self) -> None:
-        self.cancelled = True
+    shortest_us = SHORTEST_US
+
+    def __init__(self, machine: Machine, ring: Callable[[], None]) -> None:
+        self.machine, self.ring, self.due_us, self.closed = machine, ring, cast(int | None, None), False
+
+    def start(self, wait_us: int) -> None:
+        self.due_us, self.closed = self.machine.now_us + wait_us, False
+
+    def close(self) -> None:
+        self.due_us, self.closed = None, True
 
 
 class Stream:
@@ -80,7 +95,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def rounds(machine: Machine) -> StreamRounds:
-    return StreamRounds(machine)  # type: ignore[arg-type]
+    return StreamRounds(machine, machine.timer)  # type: ignore[arg-type]
 
 
 def test_a_round_visits_each_stream_once_in_the_order_in_which_they_asked(
@@ -110,9 +125,9 @@ def test_the_deadlines_of_all_streams_are_on_one_timer(machine: Machine, rounds:
     streams = [Stream(machine, rounds, str(index)) for index in range(100)]
     for index, stream in enumerate(streams):
         rounds.at(stream, machine.now_us + 50_000 - 100 * (index // 10))
-    assert len([timer for timer in machine.timers if not timer.cancelled]) == 1
+    assert len(machine.due_us()) == len(machine.timers) == 1
     seen: list[str] = []
-    while any(not timer.cancelled for timer in machine.timers):
+    while machine.due_us():
         visited = machine.sleep()
         assert len(visited) == 10
         seen += visited
@@ -125,17 +140,17 @@ def test_of_several_deadlines_of_a_stream_the_earliest_counts(machine: Machine, 
         rounds.at(stream, began_us + wait_us)
     assert machine.sleep() == ["a"]
     assert machine.now_us == began_us + 20_000
-    assert not [timer for timer in machine.timers if not timer.cancelled]
+    assert not machine.due_us()
 
 
-def test_a_deadline_that_is_past_leaves_the_loop_a_millisecond(
+def test_a_deadline_that_is_past_leaves_the_loop_the_shortest_time_of_its_timer(
     machine: Machine, rounds: StreamRounds
 ) -> None:
     rounds.at(Stream(machine, rounds, "a"), machine.now_us - 5)
     assert machine.turn() == []
     began_us = machine.now_us
     assert machine.sleep() == ["a"]
-    assert machine.now_us == began_us + 1_000
+    assert machine.now_us == began_us + SHORTEST_US
 
 
 def test_a_stream_that_is_forgotten_is_visited_no_more(machine: Machine, rounds: StreamRounds) -> None:
@@ -150,7 +165,21 @@ def test_a_stream_that_is_forgotten_is_visited_no_more(machine: Machine, rounds:
     assert machine.sleep() == ["c"]
     rounds.forget(c)
     assert not machine.soon
-    assert not [timer for timer in machine.timers if not timer.cancelled]
+    assert not machine.due_us()
+    assert machine.timers[0].closed
+
+
+def test_the_timer_is_closed_with_the_last_stream_also_if_that_awaits_no_time(
+    machine: Machine, rounds: StreamRounds
+) -> None:
+    a, b = (Stream(machine, rounds, name) for name in "ab")
+    rounds.at(a, machine.now_us + 5_000)
+    rounds.soon(b)
+    rounds.forget(b)
+    assert not machine.timers[0].closed
+    machine.sleep()
+    rounds.forget(a)
+    assert machine.timers[0].closed
 
 
 def test_a_stream_that_another_one_forgets_in_the_round_is_not_visited(
