@@ -99,6 +99,8 @@ class LoopTimer:
 
     def _expired(self) -> None:
         self._runs, self._handle = False, None
-        self._ring()
-        if not self._runs and self._watch is not None:
-            start_timer(self._descriptor, 0)  # the descriptor stays readable otherwise
+        try:
+            self._ring()
+        finally:
+            if not self._runs and self._watch is not None:
+                start_timer(self._descriptor, 0)  # the descriptor stays readable otherwise

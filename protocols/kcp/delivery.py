@@ -98,7 +98,7 @@ class DeliveryAccounting:
             self.record.covered(una, None)
         if samples is not None:
             self.mean_rtt.update(samples.mean_us, samples.segments)
-        self._advance(una, una_before, acked, flight, rtt_us, samples, now_us)
+        self._advance(una, una_before, acked, flight, rtt_us, samples, now_us, 0)
 
     def _advance(
         self,
@@ -109,8 +109,10 @@ class DeliveryAccounting:
         rtt_us: int | None,
         samples: RttSamples | None,
         now_us: int,
+        held_us: int,
     ) -> None:
-        """Take the cumulative ACK of an acknowledgement that newly acknowledged `acked` segments above it."""
+        """Take the cumulative ACK of an acknowledgement that newly acknowledged `acked` segments above it.
+        The peer had held it back for `held_us`."""
         sending, recovery = self._sending, self._recovery
         # Those above una are marked by now, so that only the others count as new here.
         segments, lost = sending.advance(una)
@@ -121,7 +123,7 @@ class DeliveryAccounting:
             recovery.advanced(segments, lost, now_us)
         if acked:
             self.delivered += acked
-            self._report(acked, sending.una - una_before, flight, rtt_us, samples, now_us)
+            self._report(acked, sending.una - una_before, flight, rtt_us, samples, now_us, held_us)
 
     def _implied_by_una(self, acks: Acks) -> int | None:
         """The newest echo of ACKs that una already implies; None if an ACK may tell more.
@@ -230,9 +232,10 @@ class DeliveryAccounting:
         rtt_us: int | None,
         samples: RttSamples | None,
         now_us: int,
+        held_us: int,
     ) -> None:
         """Detect losses, then tell congestion control of the acknowledgement and its rate sample."""
-        self._delivered_us = now_us
+        self._delivered_us = max(now_us - held_us, self._delivered_us)
         if self.delivered > self.app_limited_until:
             self.app_limited_until = 0
         if self.delivered > self.window_limited_until:
@@ -242,8 +245,12 @@ class DeliveryAccounting:
         self.detect(now_us)
         interval_us, rate = 0, 0.0
         if flight is not None:
-            # draft-cheng-iccrg-delivery-rate-estimation, 3.3: the slower of the send and the ack stretch.
-            interval_us = max(flight.stamp_us - flight.first_sent_us, now_us - flight.delivered_us)
+            # draft-cheng-iccrg-delivery-rate-estimation, 3.3: the slower of the send and the ack stretch. The
+            # latter ends with the arrival of the newest segment. By the time of an acknowledgement that was
+            # held back, the best of many samples is several per cent above the path's rate.
+            interval_us = max(
+                flight.stamp_us - flight.first_sent_us, self._delivered_us - flight.delivered_us
+            )
             self._first_sent_us, self._newest_sent = flight.stamp_us, flight.sent
             if interval_us >= self._rtt.minimum_us > 0:
                 rate = (self.delivered - flight.delivered) * 1e6 / interval_us
@@ -297,10 +304,11 @@ class DeliveryAccounting:
             self.record.covered(una, None)
         if samples is not None:
             self.mean_rtt.update(samples.mean_us, samples.segments)
-        flight, rtt_us = None, None
+        flight, rtt_us, held_us = None, None, 0
         if ack.age < LONGEST_AGE:
-            flight, rtt_us = self._sample(expand(ack.ts, now_us), now_us, ack.age * AGE_US)
-        self._advance(una, una_before, acked, flight, rtt_us, samples, now_us)
+            held_us = ack.age * AGE_US
+            flight, rtt_us = self._sample(expand(ack.ts, now_us), now_us, held_us)
+        self._advance(una, una_before, acked, flight, rtt_us, samples, now_us, held_us)
 
     def _in_order(self, una: int, ack: RangeAck, now_us: int) -> RttSamples | None:
         """The RTTs of rows that una covers from the first to the last, if none was sent again and nothing
@@ -396,7 +404,7 @@ class DeliveryAccounting:
             echoes_us = np.maximum(sending.state.sent_us[fresh & sending.mask], self.newest_us)
             self._recovery.acknowledged(fresh, echoes_us, now_us)
         self.record.covered(una, None)
-        self._advance(una, sending.una, len(fresh), None, None, None, now_us)
+        self._advance(una, sending.una, len(fresh), None, None, None, now_us, 0)
 
     # -- losses
 

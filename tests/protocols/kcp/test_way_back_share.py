@@ -55,7 +55,8 @@ def test_ranges_take_two_percent_of_the_way_there_at_most(there: float, back: fl
     watched = _run(True, there, back)
     assert _share(watched, IPV4) <= 0.02
     assert _share(watched, IPV6) <= 0.025
-    assert watched.receiver.receiving.bytes > 0.85 * RATE / 8 * SECONDS * (1 - there) * PAYLOAD_SHARE
+    # The three seconds hold the start, whose length depends on the segments that are lost.
+    assert watched.receiver.receiving.bytes > 0.8 * RATE / 8 * SECONDS * (1 - there) * PAYLOAD_SHARE
 
 
 @pytest.mark.parametrize(("there", "back"), LOSSES)

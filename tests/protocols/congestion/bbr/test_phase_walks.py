@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, PhaseEvent]
-WALKS = (1, 2, 3, 7, 8, 9, 14, 31, 36, 49)
+WALKS = (1, 2, 3, 7, 8, 9, 14, 22, 31, 36, 49, 81)
 """Seeds, of short simulations. Every entry of the table is used by one of them, and most by several."""
 
 

@@ -14,7 +14,7 @@ from tests.studies.paths.watched import single
     [
         pytest.param(50e6, 10e6, 1_250_000, 170_000, 3_500, id="before a flat round"),
         pytest.param(20e6, 5e6, 400_000, 100_000, 1_350, id="at a quarter of the line"),
-        pytest.param(10e6, 2e6, 250_000, 100_000, 550, id="at a fifth of the line"),
+        pytest.param(10e6, 2e6, 250_000, 100_000, 700, id="at a fifth of the line"),
         pytest.param(40e6, 1e6, 600_000, 60_000, 1_700, id="at a fortieth of the line"),
     ],
 )
